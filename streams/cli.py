@@ -1,0 +1,21 @@
+"""`freshet`: the command line. Each command lives in `streams.commands`."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    name="freshet",
+    help="Freshet turns a shop's click stream into fresh ranked lists: Kafka in, Kafka and Redis out.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals hold settings, and settings hold secrets
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

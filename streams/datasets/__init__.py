@@ -1,0 +1,1 @@
+"""Real logs that can be replayed as live traffic."""

@@ -1,0 +1,1 @@
+"""Experiments: definitions enter from a file or a topic, the variant of each user leaves."""

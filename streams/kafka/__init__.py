@@ -1,0 +1,1 @@
+"""How records come in and go out: the batched Faust transport, transactions, bulk reads, the partitioner."""

@@ -1,0 +1,1 @@
+"""The one-machine Kafka and Redis, and the processes around them."""

@@ -1,0 +1,64 @@
+"""
+Logs: events with keys, JSON on stdout, pretty on a terminal, never a raw user id.
+
+Call `configure` once at start; modules take `structlog.get_logger()`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+
+
+def configure(settings: Settings, role: str) -> None:
+    """Send structlog and the libraries' standard logging through one renderer on stdout."""
+    pretty = settings.log_format == "pretty" or (settings.log_format == "auto" and sys.stdout.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if pretty
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    # These narrate every request or rebalance step at info; their warnings are what an operator needs.
+    for noisy in ("aiokafka", "faust", "mode", "kafka", "httpx", "transformers", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    structlog.contextvars.bind_contextvars(role=role, **({"id": settings.role_id} if settings.role_id else {}))
+
+
+def pseudonym(user_id: str) -> str:
+    """
+    Short stand-in for a user id in log lines: the same user reads the same, the id cannot be read back at a glance.
+
+    >>> pseudonym("u1")
+    'u:4b4d8d18'
+    """
+    return "u:" + hashlib.blake2b(user_id.encode(), digest_size=4, person=b"freshet-log").hexdigest()

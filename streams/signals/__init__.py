@@ -1,0 +1,1 @@
+"""Item signals: item-events enter, decayed popularity per item leaves."""

@@ -1,0 +1,1 @@
+"""Formats and limits of what enters and leaves, nothing else."""

@@ -1,0 +1,116 @@
+"""Lists on the wire: the JSON of `recommendations` and of the Redis cache, the same bytes in both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+
+SCHEMA = 1
+#: Separates user id and surface in keys of lists that are not on the main surface; no id can contain it.
+UNIT_SEPARATOR = "\x1f"
+#: A version counts lists of one partition below this; the epoch, one more at each taking, stands above it.
+VERSION_EPOCH = 2**32
+
+
+class Because(msgspec.Struct, frozen=True, gc=False):
+    """One event behind an item: the share of the item's personal score that it carries, 0..1."""
+
+    item_id: str
+    type: str
+    share: float
+
+
+class RankedItem(msgspec.Struct, frozen=True, gc=False):
+    """One place of a list; `propensity` is the probability that this item was put there."""
+
+    item_id: str
+    rank: int
+    score: float
+    source: str
+    because: tuple[Because, ...] = ()
+    propensity: float = 1.0
+
+
+class Assigned(msgspec.Struct, frozen=True, gc=False):
+    """A user's part in one experiment; `bucket` is 0..9999."""
+
+    variant: str
+    bucket: int
+    revision: int
+    forced: bool = False
+
+
+class Trigger(msgspec.Struct, frozen=True, gc=False):
+    """What made this list: an `event`, a `restore`, a `catalogue` change or the `interval` of a default list."""
+
+    kind: str
+    topic: str = ""
+    partition: int = -1
+    offset: int = -1
+    event_id: str = ""
+
+
+class AsOf(msgspec.Struct, frozen=True, gc=False):
+    """What the list has seen: consumed offsets of its partition by topic, and the catalogue's revisions."""
+
+    offsets: dict[str, int]
+    catalogue: int = 0
+    signals: int = 0
+    rules: int = 0
+
+
+class Recommendation(msgspec.Struct, frozen=True):
+    """One list of one user on one surface, as published; times are ms since the epoch."""
+
+    version: int
+    user_id: str
+    surface: str
+    recommendation_id: str
+    generated_at: int
+    event_ts: int
+    ingested_at: int
+    policy: str
+    model: str
+    as_of: AsOf
+    experiments: dict[str, Assigned]
+    items: tuple[RankedItem, ...]
+    trigger: Trigger
+    events_applied: dict[str, int]
+    stale: bool = False
+    schema: int = SCHEMA
+
+    def encode(self) -> bytes:
+        """Return the JSON; `version` comes first, so that Redis can compare it without decoding."""
+        fields = msgspec.to_builtins(self)
+        return orjson.dumps({"version": fields.pop("version"), "schema": fields.pop("schema"), **fields})
+
+
+def decode_recommendation(value: bytes) -> Recommendation:
+    """
+    Read a list back.
+
+    Raises
+    ------
+    msgspec.ValidationError
+        When the bytes are not a list of this schema.
+
+    """
+    return msgspec.json.decode(value, type=Recommendation)
+
+
+def topic_key(user_id: str, surface: str, main_surface: str) -> bytes:
+    r"""
+    Return the record key: the user id on the main surface, else with the surface behind it.
+
+    >>> topic_key("u", "home", "home"), topic_key("u", "cart", "home")
+    (b'u', b'u\x1fcart')
+    """
+    return user_id.encode() if surface == main_surface else f"{user_id}{UNIT_SEPARATOR}{surface}".encode()
+
+
+def erased(version: int) -> bytes:
+    """Return what the cache holds of a forgotten user: a version, so that no older list comes back."""
+    fields: dict[str, Any] = {"version": version, "erased": True}
+    return orjson.dumps(fields)
