@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import typer
 
+from streams.commands import resources
+from streams.commands.settings import settings
+
 app = typer.Typer(
     name="freshet",
     help="Freshet turns a shop's click stream into fresh ranked lists: Kafka in, Kafka and Redis out.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals hold settings, and settings hold secrets
 )
+app.command("settings")(settings)
+app.add_typer(resources.app)
 
 
 def main() -> None:
