@@ -138,7 +138,9 @@ def batched_topic(app: faust.App, *names: str) -> Any:
 class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust ships no types
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS  # noqa: SLF001 -- Faust has no setting for it
+        # Faust has no setting for the first, and ties the second to its own, defective transactions.
+        consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS  # noqa: SLF001
+        consumer._isolation_level = "read_committed"  # noqa: SLF001
         return consumer
 
 
@@ -178,8 +180,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
         self._held.update(tps)
 
     def known_end(self, tp: TP) -> int | None:
-        """Return the end offset told by the newest fetch of a partition; None before the first."""
-        return cast("int | None", self.highwater(tp))
+        """Return the end of the committed records as the newest fetch of a partition told it; None before the first."""
+        consumer = self._thread._ensure_consumer()  # noqa: SLF001 -- Faust passes on the uncommitted end only
+        if tp not in consumer.assignment():
+            return None
+        return cast("int | None", consumer.last_stable_offset(tp))
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """

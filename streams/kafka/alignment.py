@@ -1,0 +1,155 @@
+"""
+Folding the co-partitioned topics of one partition in about the order in which their records were written.
+
+Topics are fetched apart, so after a pause one may run thousands of records ahead of another. State is exact in any
+order within `lateness`; this keeps the disorder that fetching adds near zero. The rule is Kafka Streams' (KIP-353,
+KIP-695): a record may go when no other topic is known to hold an earlier one that has not been fetched yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from streams.kafka.transport import Run
+
+#: Longest wait for a topic that is behind. Its records are normally a fetch away (100 ms long poll, a few ms of
+#: transfer); a topic that stays silent longer must not hold up the others.
+_MAX_IDLE_S = 0.5
+
+
+class Slice:
+    """
+    Records of one run that may be folded now; `last` says that the run is used up.
+
+    Attributes
+    ----------
+    records
+        aiokafka's records, in offset order.
+
+    """
+
+    __slots__ = ("last", "records", "run")
+
+    def __init__(self, run: Run, records: Sequence[Any], *, last: bool) -> None:
+        self.run = run
+        self.records = records
+        self.last = last
+
+
+class _Lane:
+    """The buffered runs of one topic."""
+
+    __slots__ = ("newest_ts_ms", "next_offset", "runs", "start")
+
+    def __init__(self, next_offset: int) -> None:
+        self.runs: deque[Run] = deque()
+        self.start = 0
+        self.next_offset = next_offset
+        self.newest_ts_ms = 0
+
+    def take_until(self, horizon_ms: int | None) -> Iterator[Slice]:
+        """Give the records up to the horizon (all without one), in offset order."""
+        while self.runs:
+            run = self.runs[0]
+            stop = len(run.records)
+            if horizon_ms is not None:
+                stop = self.start
+                while stop < len(run.records) and run.records[stop].timestamp <= horizon_ms:
+                    stop += 1
+            last = stop == len(run.records)
+            if stop > self.start or last:
+                yield Slice(run, run.records[self.start : stop], last=last)
+            if not last:
+                self.start = stop
+                return
+            self.runs.popleft()
+            self.start = 0
+
+
+class Aligner:
+    """
+    The buffered runs of one partition number over its topics.
+
+    Parameters
+    ----------
+    positions
+        Topic to the offset it goes on from; records below are dropped (they were committed before).
+    known_end
+        Topic to the end offset told by the newest fetch, None before the first.
+
+    """
+
+    def __init__(
+        self,
+        positions: Mapping[str, int],
+        known_end: Callable[[str], int | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lanes = {topic: _Lane(offset) for topic, offset in positions.items()}
+        self._known_end = known_end
+        self._clock = clock
+        self._waiting_since: float | None = None
+        self.timeouts = 0
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Topic to the offset behind its newest buffered record."""
+        return {topic: lane.next_offset for topic, lane in self._lanes.items()}
+
+    def push(self, run: Run) -> None:
+        """Buffer a run; what was folded before the last restore or rebalance falls away."""
+        lane = self._lanes[run.topic]
+        fresh = run.records
+        if fresh and fresh[0].offset < lane.next_offset:
+            fresh = [record for record in fresh if record.offset >= lane.next_offset]
+        if not fresh:
+            run.done()
+            return
+        run.records = fresh
+        lane.runs.append(run)
+        # The greatest, not the last: the lane that ends first must be free to go whole, or nobody would move.
+        lane.newest_ts_ms = max(lane.newest_ts_ms, *(record.timestamp for record in fresh))
+        lane.next_offset = fresh[-1].offset + 1
+
+    def ready(self) -> Iterable[Slice]:
+        """Return what may be folded now, topic by topic; empty while a topic that is behind may still speak."""
+        behind = [topic for topic, lane in self._lanes.items() if self._is_behind(topic, lane)]
+        buffered = [lane for lane in self._lanes.values() if lane.runs]
+        if not buffered:
+            return ()
+        horizon: int | None = None
+        if silent := [topic for topic in behind if not self._lanes[topic].runs]:
+            if self._waits(silent):
+                return ()
+        else:
+            self._waiting_since = None
+        ends = [self._lanes[topic].newest_ts_ms for topic in behind if self._lanes[topic].runs]
+        if ends:
+            # The topic that ends first may hold earlier records than what follows in the others.
+            horizon = min(ends)
+        return [piece for lane in buffered for piece in lane.take_until(horizon)]
+
+    def _is_behind(self, topic: str, lane: _Lane) -> bool:
+        end = self._known_end(topic)
+        return end is not None and lane.next_offset < end
+
+    def _waits(self, silent: Sequence[str]) -> bool:
+        """Whether to wait longer for topics that are behind and have nothing buffered."""
+        now = self._clock()
+        if self._waiting_since is None:
+            self._waiting_since = now
+        if now - self._waiting_since < _MAX_IDLE_S:
+            return True
+        self.timeouts += len(silent)
+        return False
+
+    def clear(self) -> None:
+        """Drop everything buffered and give its room back."""
+        for lane in self._lanes.values():
+            for run in lane.runs:
+                run.done()
+            lane.runs.clear()
+            lane.start = 0
