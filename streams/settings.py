@@ -204,6 +204,16 @@ class Settings(BaseSettings):
             raise ValueError("expected one or more names of letters, digits and dashes")
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://")):
+            raise ValueError("expected redis://host:port/db or rediss://host:port/db")
+        # A password in an address would show in logs and process lists.
+        if "@" in value:
+            raise ValueError("user and password belong in FRESHET_REDIS_USERNAME and FRESHET_REDIS_PASSWORD")
+        return value
+
     @field_validator("state_dir", "cache_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:

@@ -99,7 +99,10 @@ def settings(
         ]
         typer.echo(orjson.dumps(fields, option=orjson.OPT_INDENT_2))
         return
-    table = Table("setting", "value", "default", "meaning", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column("setting", no_wrap=True)
+    for heading in ("value", "default", "meaning"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
         changed = row.value != row.default
         table.add_row(row.name, row.value, row.default, row.meaning, style="bold" if changed else None)
