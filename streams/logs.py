@@ -49,7 +49,7 @@ def configure(settings: Settings, role: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     # These narrate every request or rebalance step at info; their warnings are what an operator needs.
-    for noisy in ("aiokafka", "faust", "mode", "kafka", "httpx", "transformers", "filelock"):
+    for noisy in ("streams.kafka.transport", "aiokafka", "faust", "mode", "kafka", "httpx", "transformers", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(role=role, **({"id": settings.role_id} if settings.role_id else {}))
 

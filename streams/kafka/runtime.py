@@ -1,0 +1,319 @@
+"""
+What both streaming roles share: a Faust app on the batched transport, and the owners of its partitions.
+
+A role gives its topics and a factory of `Work`; the runtime follows group assignments, feeds runs to owners, commits
+on time, and ends the process with a reason when something that cannot be repaired happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import faust
+import structlog
+import uvloop
+from faust.types import TP
+from yarl import URL
+
+from streams import metrics
+from streams.errors import AssignmentError, FencedError, FreshetError
+from streams.health import HealthServer
+from streams.kafka.clients import ssl_context
+from streams.kafka.deadline import Deadline
+from streams.kafka.owner import Owner, Work
+from streams.kafka.transport import Run, batched_topic
+from streams.settings import Settings
+
+_LOG = structlog.get_logger(__name__)
+
+#: Taking and committing wait for the broker, not for a core; eight at once keep a worker of many partitions moving.
+_THREADS = 8
+#: How often buffered runs that wait for a lagging topic are looked at again, and the loop's heartbeat is written.
+_TICK_S = 0.05
+#: A loop that did not tick for this long is stuck: one run or one gather takes well under a second.
+_LOOP_STUCK_S = 15.0
+
+
+class Role(Protocol):
+    """What a streaming role adds to the runtime."""
+
+    name: str
+    #: Kafka's names of the topics it consumes, co-partitioned.
+    topics: Sequence[str]
+
+    def work(self, partition: int) -> Work:
+        """Make the state of one partition, empty."""
+
+    async def start(self, runtime: Runtime) -> None:
+        """Begin what runs beside the partitions; called before the app joins its group."""
+
+    async def stop(self) -> None:
+        """End what `start` began."""
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether the role itself is ready, with details; called from the health thread."""
+
+
+class Runtime:
+    """Runs a role until SIGTERM, SIGINT or a failure."""
+
+    def __init__(self, settings: Settings, role: Role) -> None:
+        self.settings = settings
+        self.owners: dict[int, Owner] = {}
+        self._role = role
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="partition")
+        self._failure: asyncio.Future[None]
+        self._app: faust.App
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._rebalancing = True
+        self._last_tick = time.monotonic()
+        self._stopping = False
+
+    def run(self) -> None:
+        """
+        Block until the role has ended.
+
+        Raises
+        ------
+        FreshetError
+            With the reason, when it did not end by a signal.
+
+        """
+        try:
+            uvloop.run(self._main())
+        finally:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def fail(self, error: BaseException) -> None:
+        """End the process for a reason that cannot be repaired here; callable on the loop only."""
+        if not self._failure.done():
+            _LOG.error("role_failed", error=str(error), kind=type(error).__name__)
+            self._failure.set_exception(error)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine beside the others; its failure is the role's."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned_ended)
+        return task
+
+    def _spawned_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    async def _main(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._failure = loop.create_future()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        health = HealthServer(self.settings, live=self._live, ready=self._ready)
+        self._app = self._make_app()
+        health.start()
+        try:
+            await self._role.start(self)
+            self.spawn(self._tick())
+            await self._app.start()
+            await self._stopped_or_failed(stop)
+        finally:
+            await self._shut_down()
+            health.stop()
+        if self._failure.done():
+            self._failure.result()
+
+    async def _stopped_or_failed(self, stop: asyncio.Event) -> None:
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+        futures: set[asyncio.Future[Any]] = {stopped, self._failure}
+        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+
+    def _make_app(self) -> faust.App:
+        settings = self.settings
+        state_dir = Path(tempfile.mkdtemp(prefix="freshet-faust-"))
+        app = faust.App(
+            settings.group(self._role.name),
+            broker=[URL(f"freshet://{address}") for address in settings.kafka_bootstrap.split(",")],
+            broker_credentials=_credentials(settings),
+            broker_session_timeout=settings.kafka_session_timeout_s,
+            broker_heartbeat_interval=settings.kafka_session_timeout_s / 10,
+            # A stuck loop is seen by liveness long before; Faust's default of 1,000 s would keep the partitions.
+            broker_max_poll_interval=300.0,
+            broker_max_poll_records=settings.max_poll_records,
+            broker_request_timeout=max(90.0, settings.kafka_session_timeout_s),
+            consumer_auto_offset_reset="earliest",
+            consumer_group_instance_id=settings.kafka_group_instance_id or None,
+            # Above one run a partition: the transport bounds runs itself, Faust's queue must never be the limit.
+            stream_buffer_maxsize=16_384,
+            # The transport's topics are not acknowledged; there is nothing to wait for.
+            stream_wait_empty=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_enabled=False,
+            store="memory://",
+            datadir=state_dir,
+            loop=asyncio.get_running_loop(),
+        )
+        app.transport.max_buffered_runs = settings.max_buffered_runs
+        app.on_partitions_assigned.connect(self._on_assigned, weak=False)
+        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+
+        async def consume(runs: Any) -> None:
+            async for run in runs:
+                self._on_run(run)
+
+        app.agent(batched_topic(app, *self._role.topics), name=self._role.name)(consume)
+        return app
+
+    def _on_run(self, run: Run) -> None:
+        owner = self.owners.get(run.partition)
+        if owner is None:
+            run.done()
+            return
+        try:
+            owner.push(run)
+        except FencedError as error:
+            self._drop(owner, error)
+        except Exception as error:  # noqa: BLE001 -- Faust would acknowledge the run and go on; the process must end
+            self.fail(error)
+
+    async def _on_assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
+        """Take every assigned partition, in parallel; runs are held back until it is taken."""
+        self._rebalancing = False
+        numbers = {topic: {tp.partition for tp in assigned if tp.topic == topic} for topic in self._role.topics}
+        first = numbers[self._role.topics[0]]
+        for topic, found in numbers.items():
+            if found != first:
+                self.fail(
+                    AssignmentError(
+                        f"{topic} got partitions {sorted(found)} but {self._role.topics[0]} got {sorted(first)}: "
+                        "the topics must have equal partition counts (freshet topics check)"
+                    )
+                )
+                return
+        _LOG.info("partitions_assigned", partitions=sorted(first))
+        for number in sorted(first):
+            owner = Owner(
+                self.settings, self._role.name, number, self._role.topics, self._role.work(number),
+                self._executor, self._known_end(number),
+            )  # fmt: skip
+            self.owners[number] = owner
+            self.spawn(self._own(owner))
+
+    def _known_end(self, partition: int) -> Callable[[str], int | None]:
+        return lambda topic: self._app.consumer.known_end(TP(topic, partition))
+
+    async def _own(self, owner: Owner) -> None:
+        """Take a partition, let it flow, commit it on time until it is closed."""
+        try:
+            await owner.take()
+            tps = {TP(topic, owner.partition): offset for topic, offset in owner.consumed.items()}
+            await self._app.consumer.release(tps, tps)
+            while owner.state != "closed":
+                await asyncio.sleep(self.settings.commit_interval_s)
+                await owner.commit(Deadline(self.settings.commit_timeout_s))
+        except FencedError as error:
+            self._drop(owner, error)
+
+    def _drop(self, owner: Owner, error: FencedError) -> None:
+        _LOG.warning("partition_fenced", partition=owner.partition, error=str(error))
+        owner.close()
+        if self.owners.get(owner.partition) is owner:
+            del self.owners[owner.partition]
+            self._app.consumer.hold({TP(topic, owner.partition) for topic in self._role.topics})
+
+    async def _on_revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
+        """Commit and let go of every partition, all under one deadline."""
+        self._rebalancing = True
+        if revoked:
+            _LOG.info("partitions_revoked", partitions=sorted({tp.partition for tp in revoked}))
+        await self._release_all()
+
+    async def _release_all(self) -> None:
+        owners, self.owners = list(self.owners.values()), {}
+        deadline = Deadline(self.settings.commit_timeout_s)
+        results = await asyncio.gather(
+            *(self._commit_last(owner, deadline) for owner in owners), return_exceptions=True
+        )
+        for owner, result in zip(owners, results, strict=True):
+            owner.close()
+            if isinstance(result, FencedError):
+                _LOG.warning("partition_fenced", partition=owner.partition, error=str(result))
+            elif isinstance(result, BaseException):
+                self.fail(result)
+
+    async def _commit_last(self, owner: Owner, deadline: Deadline) -> None:
+        if owner.state in {"catching_up", "live"}:
+            await asyncio.wait_for(owner.commit(deadline), deadline.remaining_s())
+
+    async def _tick(self) -> None:
+        """Write the heartbeat, look again at runs that wait for a lagging topic, tell lag and ownership."""
+        topics = self._role.topics
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._last_tick = time.monotonic()
+            for owner in list(self.owners.values()):
+                owner.pump()
+            owners = list(self.owners.values())
+            for topic in topics:
+                lag = sum(owner.lag(topic) for owner in owners)
+                metrics.LAG_RECORDS.labels(topic).set(lag)
+                oldest = min((owner.newest_ts_ms[topic] for owner in owners if topic in owner.newest_ts_ms), default=0)
+                metrics.LAG_SECONDS.labels(topic).set(max(0.0, time.time() - oldest / 1000) if lag and oldest else 0)
+            for state in ("taking", "catching_up", "live"):
+                metrics.PARTITIONS.labels(state).set(sum(owner.state == state for owner in owners))
+
+    async def _shut_down(self) -> None:
+        """Stop within the deadlines: commit, leave the group, end the tasks."""
+        self._stopping = True
+        await self._release_all()
+        for task in list(self._tasks):
+            task.cancel()
+        try:
+            await self._role.stop()
+            await asyncio.wait_for(self._app.stop(), self.settings.commit_timeout_s)
+        except TimeoutError:
+            _LOG.warning("faust_stop_timed_out", seconds=self.settings.commit_timeout_s)
+
+    def _live(self) -> tuple[bool, dict[str, Any]]:
+        silent_s = time.monotonic() - self._last_tick
+        return silent_s < _LOOP_STUCK_S, {"loop_silent_s": round(silent_s, 3)}
+
+    def _ready(self) -> tuple[bool, dict[str, Any]]:
+        states = [owner.state for owner in list(self.owners.values())]
+        healthy, details = self._role.ready()
+        taken = not self._rebalancing and all(state == "live" for state in states)
+        counts = {state: states.count(state) for state in ("taking", "catching_up", "live")}
+        return (
+            healthy and taken and not self._stopping,
+            {"rebalancing": self._rebalancing, "partitions": counts, **details},
+        )
+
+
+def _credentials(settings: Settings) -> Any:
+    context = ssl_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=settings.kafka_username,
+            password=settings.kafka_password.get_secret_value(),
+            mechanism=settings.kafka_sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None
+
+
+def run_role(settings: Settings, role: Role) -> None:
+    """Run a streaming role; see `Runtime.run`."""
+    try:
+        Runtime(settings, role).run()
+    except FreshetError:
+        raise
+    except Exception as error:
+        raise FreshetError(f"{role.name} failed: {error}") from error
