@@ -226,7 +226,7 @@ def _keys(scores: Floats, order: npt.NDArray[np.int64], masked: Masked | None) -
     The upper 32 bits hold the rounded score, the lower ones the complement of the order.
     """
     steps = np.rint(np.clip(scores * np.float32(1 / SCORE_STEP), -_MAX_STEPS, _MAX_STEPS))
-    keys = steps.astype(np.int64)
+    keys: npt.NDArray[np.int64] = steps.astype(np.int64)
     keys <<= _ORDER_BITS
     keys |= _ORDER_MASK - order
     keys[np.isneginf(scores)] = _NEVER
@@ -239,8 +239,8 @@ def _best_keys(keys: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int64]:
     """Return the k greatest of each row, greatest first."""
     if keys.shape[1] > k:
         keys = np.partition(keys, keys.shape[1] - k, axis=1)[:, -k:]
-    ascending: npt.NDArray[np.int64] = np.sort(keys, axis=1)
-    return ascending[:, ::-1]
+    descending: npt.NDArray[np.int64] = np.sort(keys, axis=1)[:, ::-1]
+    return descending
 
 
 def _decode(keys: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], orders: npt.NDArray[np.int64], k: int) -> Top:

@@ -55,7 +55,8 @@ def shares(contributed: Floats, personal: Floats) -> Floats:
     positive = np.maximum(contributed, 0.0)
     older = np.maximum(personal - contributed.sum(axis=1), 0.0)
     whole = (positive.sum(axis=1) + older)[:, None]
-    return np.divide(positive, whole, out=np.zeros_like(positive), where=whole > 0)
+    share: Floats = np.divide(positive, whole, out=np.zeros_like(positive), where=whole > 0)
+    return share
 
 
 def strongest(share: Floats, count: int) -> npt.NDArray[np.int64]:

@@ -42,6 +42,9 @@ CACHE_WRITES = Counter("freshet_cache_writes_total", "Redis writes, by result.",
 CACHE_SECONDS = Histogram("freshet_cache_write_seconds", "One pipelined write to Redis.", buckets=_LATENCY_S)
 CATALOGUE_ITEMS = Gauge("freshet_catalogue_items", "Items in the matrix, by state.", ["state"])
 CATALOGUE_RECORDS = Counter("freshet_catalogue_records_total", "Catalogue records followed.", ["topic"])
+CATALOGUE_DAMAGED = Counter(
+    "freshet_catalogue_damaged_records_total", "Catalogue records that could not be read and were skipped.", ["topic"]
+)
 ENCODED = Counter("freshet_encoder_items_total", "Items met by the encoder, by outcome.", ["outcome"])
 ENCODER_SECONDS = Histogram("freshet_encoder_stage_seconds", "Encoder time by stage.", ["stage"], buckets=_LATENCY_S)
 ENCODER_TOKENS = Counter("freshet_encoder_tokens_total", "Tokens encoded, padding apart.", ["kind"])

@@ -1,0 +1,309 @@
+"""
+The catalogue in memory: dense rows, one matrix of vectors, the cards of the items.
+
+Not thread safe: the worker applies records on its loop while no ranking call is running.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streams import metrics
+from streams.catalogue.records import (
+    CatalogueRecord,
+    ExperimentTold,
+    ItemGone,
+    ItemSource,
+    ItemTold,
+    ResetVectors,
+    Served,
+    SignalsGone,
+    SignalsTold,
+    VectorGone,
+    VectorTold,
+)
+from streams.wire.items import Item
+
+Floats = npt.NDArray[np.float32]
+
+_FIRST_CAPACITY = 1_024
+#: Above this many new ids a full sort is cheaper than putting each in its place.
+_MAX_INSERTS = 64
+
+
+@dataclass(slots=True)
+class Applied:
+    """
+    What a batch of records changed.
+
+    Attributes
+    ----------
+    vectors
+        Items that got a vector or another one: users who wait for it are due.
+    reset
+        True when the vector space changed: every user's vectors are void.
+    cards
+        Items whose card is new or changed.
+    experiments
+        Experiment records met, in order; the catalogue does not read them.
+
+    """
+
+    vectors: list[str] = field(default_factory=list)
+    reset: bool = False
+    cards: list[Item] = field(default_factory=list)
+    experiments: list[ExperimentTold] = field(default_factory=list)
+
+
+class Catalogue:
+    """
+    Items by row; a row, once given, is the item's for good.
+
+    Attributes
+    ----------
+    vectors
+        (capacity, dim) float32 unit rows; zeros where no vector is known.
+    has_vector, in_stock
+        (capacity,) bool.
+    listed
+        (capacity,) bool: the shop, or while it says nothing a sighting, told of the item, and it is not deleted.
+    trend
+        (capacity,) float32: rate of the last day over the long-term rate.
+    changed_at
+        (capacity,) int64: the revision at which the row's vector last changed.
+    revision
+        Grows with each change.
+    signals_revision
+        Grows with each change of popularity.
+    served
+        The vector space in use; None while unknown.
+
+    """
+
+    def __init__(self, dim: int | None = None, *, half_life_popularity_s: float = 14 * 86400.0) -> None:
+        self.served: Served | None = None
+        self.revision = 0
+        self.signals_revision = 0
+        self.vectors: Floats = np.zeros((_FIRST_CAPACITY, dim or 0), np.float32)
+        self.has_vector = np.zeros(_FIRST_CAPACITY, np.bool_)
+        self.listed = np.zeros(_FIRST_CAPACITY, np.bool_)
+        self.in_stock = np.zeros(_FIRST_CAPACITY, np.bool_)
+        self.trend: Floats = np.zeros(_FIRST_CAPACITY, np.float32)
+        self.changed_at = np.zeros(_FIRST_CAPACITY, np.int64)
+        # log2(mass) + ref / half-life compares masses of different times without a clock: both decay alike.
+        self._demand = np.full(_FIRST_CAPACITY, -np.inf, np.float64)
+        self._half_life_ms = half_life_popularity_s * 1000.0
+        self._popularity: Floats | None = None
+        self._rows: dict[str, int] = {}
+        self._ids: list[str] = []
+        self._items: dict[str, Item | None] = {}
+        self._sightings: dict[str, Item] = {}
+        self._sorted_ids: list[str] = []
+        self._order = np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        """Return the number of rows given out."""
+        return len(self._ids)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the vectors; 0 while no vector space is known."""
+        return int(self.vectors.shape[1])
+
+    @property
+    def popularity(self) -> Floats:
+        """Decayed popularity (capacity,) float32, 1 for the most popular item."""
+        if self._popularity is None:
+            top = self._demand.max()
+            relative = np.exp2(self._demand - top) if math.isfinite(top) else np.zeros(len(self._demand))
+            self._popularity = relative.astype(np.float32)
+        return self._popularity
+
+    @property
+    def order(self) -> npt.NDArray[np.int64]:
+        """Place (rows,) int64 of each row's id among all sorted ids: the tie order of lists."""
+        missing = self._ids[len(self._order) :]
+        if len(missing) > _MAX_INSERTS:
+            self._sorted_ids = sorted(self._ids)
+            rows = np.fromiter((self._rows[item_id] for item_id in self._sorted_ids), np.int64, len(self._ids))
+            self._order = np.empty(len(rows), np.int64)
+            self._order[rows] = np.arange(len(rows))
+        else:
+            for item_id in missing:
+                place = bisect.bisect_left(self._sorted_ids, item_id)
+                self._sorted_ids.insert(place, item_id)
+                self._order = np.append(self._order + (self._order >= place), place)
+        return self._order
+
+    def row(self, item_id: str) -> int:
+        """Return the item's row; a new one when the item was never met."""
+        row = self._rows.get(item_id)
+        if row is None:
+            row = len(self._ids)
+            if row == len(self.listed):
+                self._grow()
+            self._rows[item_id] = row
+            self._ids.append(item_id)
+        return row
+
+    def rows(self, ids: Sequence[str]) -> npt.NDArray[np.int32]:
+        """Return the rows (n,) int32 of items; new ones for those never met."""
+        return np.fromiter((self.row(item_id) for item_id in ids), np.int32, len(ids))
+
+    def find(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the rows (n,) int64 of items, -1 for those never met; changes nothing."""
+        known = self._rows
+        return np.fromiter((known.get(item_id, -1) for item_id in ids), np.int64, len(ids))
+
+    def item_id(self, row: int) -> str:
+        """Return the id of a row."""
+        return self._ids[row]
+
+    def card(self, item_id: str) -> Item | None:
+        """Return the item as the shop, or while it says nothing a sighting, last told it; None when gone."""
+        if item_id in self._items:
+            return self._items[item_id]
+        return self._sightings.get(item_id)
+
+    def upsert_item(self, item: Item, source: ItemSource = "items") -> bool:
+        """Take a snapshot; return whether the item's card changed. A sighting never stands over the shop's word."""
+        before = self.card(item.item_id)
+        if source == "items":
+            self._items[item.item_id] = item
+        else:
+            self._sightings[item.item_id] = item
+        return self._list(item.item_id, before)
+
+    def delete_item(self, item_id: str, source: ItemSource = "items") -> bool:
+        """
+        Take a tombstone; return whether the item's card changed.
+
+        The shop's tombstone is its word: no sighting lists the item again, only the shop does.
+        """
+        before = self.card(item_id)
+        if source == "items":
+            self._items[item_id] = None
+        else:
+            self._sightings.pop(item_id, None)
+        return self._list(item_id, before)
+
+    def set_vector(self, item_id: str, vector: Floats) -> bool:
+        """
+        Take a unit vector (dim,); return whether it is new or another one.
+
+        Raises
+        ------
+        ValueError
+            When the dimension is not the catalogue's.
+
+        """
+        row = self.row(item_id)
+        if vector.shape != (self.dim,):
+            raise ValueError(f"a vector of shape {vector.shape} does not fit dimension {self.dim}")
+        if self.has_vector[row] and np.array_equal(self.vectors[row], vector):
+            return False
+        self.vectors[row] = vector
+        self.has_vector[row] = True
+        self._vector_changed(row)
+        return True
+
+    def drop_vector(self, item_id: str) -> bool:
+        """Forget an item's vector; return whether there was one."""
+        row = self._rows.get(item_id, -1)
+        if row < 0 or not self.has_vector[row]:
+            return False
+        self.vectors[row] = 0
+        self.has_vector[row] = False
+        self._vector_changed(row)
+        return True
+
+    def reset_vectors(self, served: Served) -> None:
+        """Forget every vector and take another vector space."""
+        self.revision += 1
+        self.served = served
+        self.vectors = np.zeros((len(self.listed), served.dim), np.float32)
+        self.changed_at[self.has_vector] = self.revision
+        self.has_vector[:] = False
+
+    def set_signals(self, item_id: str, popularity_mass: float, ref_ts_ms: int, trend: float = 0.0) -> None:
+        """Take an item's decayed mass as it was at `ref_ts_ms`, and its trend."""
+        row = self.row(item_id)
+        self._demand[row] = (
+            math.log2(popularity_mass) + ref_ts_ms / self._half_life_ms if popularity_mass > 0 else -math.inf
+        )
+        self.trend[row] = trend
+        self._popularity = None
+        self.revision += 1
+        self.signals_revision += 1
+
+    def apply(self, records: Iterable[CatalogueRecord]) -> Applied:
+        """Take a batch of followed records in order and tell what changed."""
+        applied = Applied()
+        vectors: dict[str, None] = {}
+        for record in records:
+            match record:
+                case VectorTold(item_id=item_id, vector=vector):
+                    if self.set_vector(item_id, vector):
+                        vectors[item_id] = None
+                case SignalsTold(signals=told):
+                    self.set_signals(told.item_id, told.popularity, told.ref_ts, told.trend)
+                case ItemTold(item=item, source=source):
+                    if self.upsert_item(item, source) and (card := self.card(item.item_id)) is not None:
+                        applied.cards.append(card)
+                case ItemGone(item_id=item_id, source=source):
+                    self.delete_item(item_id, source)
+                case VectorGone(item_id=item_id):
+                    self.drop_vector(item_id)
+                    vectors.pop(item_id, None)
+                case SignalsGone(item_id=item_id):
+                    self.set_signals(item_id, 0.0, 0)
+                case ResetVectors(served=served):
+                    self.reset_vectors(served)
+                    applied.reset = True
+                    vectors.clear()
+                case ExperimentTold():
+                    applied.experiments.append(record)
+        applied.vectors.extend(vectors)
+        metrics.CATALOGUE_ITEMS.labels("listed").set(int(self.listed.sum()))
+        metrics.CATALOGUE_ITEMS.labels("with_vector").set(int(self.has_vector.sum()))
+        metrics.CATALOGUE_ITEMS.labels("known").set(len(self))
+        return applied
+
+    def _list(self, item_id: str, before: Item | None) -> bool:
+        card = self.card(item_id)
+        if card == before:
+            return False
+        row = self.row(item_id)
+        self.listed[row] = card is not None
+        self.in_stock[row] = card is not None and card.in_stock
+        self.revision += 1
+        return True
+
+    def _vector_changed(self, row: int) -> None:
+        self.revision += 1
+        self.changed_at[row] = self.revision
+
+    def _grow(self) -> None:
+        """Double the arrays."""
+        more = len(self.listed)
+
+        def doubled(array: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+            grown = np.full((2 * more, *array.shape[1:]), fill, array.dtype)
+            grown[:more] = array
+            return grown
+
+        self.vectors = doubled(self.vectors, 0)
+        self.has_vector = doubled(self.has_vector, 0)
+        self.listed = doubled(self.listed, 0)
+        self.in_stock = doubled(self.in_stock, 0)
+        self.trend = doubled(self.trend, 0)
+        self.changed_at = doubled(self.changed_at, 0)
+        self._demand = doubled(self._demand, -math.inf)
+        self._popularity = None
