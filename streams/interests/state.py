@@ -1,0 +1,161 @@
+"""What is remembered of one user: a body that the set of events decides, and a head of what is owed and served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+from streams.settings import EVENT_TYPES
+from streams.wire.events import TYPE_CODES
+
+#: Types that say what a user does not want; they never add to what the user wants.
+NEGATIVE_TYPES = frozenset({TYPE_CODES["dislikes"]})
+#: Types whose items are not offered again.
+EXCLUDING_TYPES = frozenset({TYPE_CODES["purchases"], TYPE_CODES["dislikes"]})
+
+
+class Interaction(NamedTuple):
+    """
+    One event of a user with an item; tuple order is the order of events: time, then hash.
+
+    >>> Interaction(5, 1, "b", 0) < Interaction(5, 2, "a", 0)
+    True
+    """
+
+    ts_ms: int
+    event_hash: int
+    item_id: str
+    type_code: int
+
+
+class Tally(NamedTuple):
+    """
+    What stays of a user's older interactions with one item.
+
+    Attributes
+    ----------
+    counts
+        Events by type code, `len(EVENT_TYPES)` of them.
+    last_ts_ms
+        Time of the newest one.
+    mass
+        Sum of the weights of the positive ones, decayed by the long half-life to `last_ts_ms`.
+
+    """
+
+    counts: tuple[int, ...]
+    last_ts_ms: int
+    mass: float
+
+
+class Shown(NamedTuple):
+    """How often an item was rendered for a user, and when last."""
+
+    times: int
+    last_ts_ms: int
+
+
+class LastList(NamedTuple):
+    """
+    The list a user was served last; no event decides it, so it stands in the head.
+
+    Attributes
+    ----------
+    items
+        (item id, ms since the epoch from which it has been on the user's list without a break), by rank.
+
+    """
+
+    version: int
+    generated_at_ms: int
+    items: tuple[tuple[str, int], ...]
+
+
+@final
+class UserState:
+    """
+    One user. `streams.interests.fold` changes the body, the refresh changes the head.
+
+    Attributes
+    ----------
+    recent
+        The newest interactions in order, oldest first.
+    hashes
+        Event hashes in `recent`; not in the record.
+    floor
+        Greatest (ts_ms, event_hash) that ever left `recent`; nothing at or below it enters again.
+    items
+        Tallies of the interactions that left `recent`, by item id.
+    excluded
+        Purchased and disliked items with the newest time of it, ms.
+    counts
+        Distinct events applied, by type code.
+    impressions
+        How often and when last the newest 64 items were rendered.
+    seen, seen_floor
+        (ts_ms, event_hash) of the newest impressions in order, and the greatest that left.
+    first_ts_ms
+        Time of the oldest event applied; 0 before the first.
+    pending
+        Head: a list is owed.
+    last_list
+        Head: the list served last.
+    revision
+        Grows with every change of the body; in memory only, so that derived sums know when they are behind.
+
+    """
+
+    __slots__ = (
+        "counts",
+        "excluded",
+        "first_ts_ms",
+        "floor",
+        "hashes",
+        "impressions",
+        "items",
+        "last_list",
+        "pending",
+        "recent",
+        "revision",
+        "seen",
+        "seen_floor",
+    )
+
+    def __init__(self) -> None:
+        self.recent: list[Interaction] = []
+        self.hashes: set[int] = set()
+        self.floor: tuple[int, int] = (0, 0)
+        self.items: dict[str, Tally] = {}
+        self.excluded: dict[str, int] = {}
+        self.counts: list[int] = [0] * len(EVENT_TYPES)
+        self.impressions: dict[str, Shown] = {}
+        self.seen: list[tuple[int, int]] = []
+        self.seen_floor: tuple[int, int] = (0, 0)
+        self.first_ts_ms = 0
+        self.pending = False
+        self.last_list: LastList | None = None
+        self.revision = 0
+
+    def interactions(self) -> Sequence[Interaction]:
+        """Return the newest interactions, oldest first; not to be changed by the caller."""
+        return self.recent
+
+    @property
+    def newest_ts_ms(self) -> int:
+        """Time of the newest interaction, 0 for a user without one: the time at which scores are taken."""
+        return self.recent[-1].ts_ms if self.recent else 0
+
+    @property
+    def events_applied(self) -> dict[str, int]:
+        """
+        Distinct events applied by type name, types without any left out.
+
+        >>> UserState().events_applied
+        {}
+        """
+        return {name: count for name, count in zip(EVENT_TYPES, self.counts, strict=True) if count}
+
+    def serve(self, last_list: LastList) -> None:
+        """Remember the list that was published; nothing is owed any more."""
+        self.last_list = last_list
+        self.pending = False
