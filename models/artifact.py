@@ -1,0 +1,260 @@
+"""
+A model folder, checked before anything in it is used: files, hashes, architecture, configuration, pooling.
+
+Only data is ever read: safetensors weights, JSON and the tokenizer's own JSON. No pickle, no code from the folder,
+no network. What transformers would import, download or execute because of a key in `config.json` is refused here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from models.errors import ModelError
+
+Pooling = Literal["mean", "cls", "lasttoken"]
+
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.json"
+CONFIG = "config.json"
+MANIFEST = "SHA256SUMS"
+_REQUIRED = (CONFIG, TOKENIZER, WEIGHTS)
+
+#: Encoders that transformers implements itself, without code from the folder.
+ARCHITECTURES = frozenset({
+    "albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "ernie", "modernbert", "mpnet", "nomic_bert",
+    "roberta", "xlm-roberta",
+})  # fmt: skip
+
+#: Architectures whose first position id is padding_idx + 1, so that two positions are never used.
+_OFFSET_POSITIONS = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
+
+#: Keys that make transformers import code, fetch kernels or other weights, or spread a model over machines
+#: (CVE-2026-4372 was one of them). An encoder needs none.
+_REFUSED_KEYS = frozenset({
+    "attn_implementation", "auto_map", "custom_pipelines", "distributed_config", "experts_implementation",
+    "fusion_config", "kernel_config", "quantization_config", "trust_remote_code", "use_kernels",
+})  # fmt: skip
+#: Old releases wrote these two; every other private key sets an internal of transformers.
+_HARMLESS_PRIVATE_KEYS = frozenset({"_name_or_path", "_commit_hash"})
+
+#: What sentence-transformers may list in modules.json. A Dense or other layer would change the vectors silently.
+_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
+
+#: A JSON file of a model is a few KB (label maps included); the tokenizer is read by its own parser.
+_MAX_JSON_BYTES = 4 << 20
+
+#: Where neither the folder nor its architecture says how long a text may be.
+_DEFAULT_MAX_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """
+    A checked model folder.
+
+    Attributes
+    ----------
+    architecture
+        transformers' `model_type`.
+    max_tokens
+        Longest input, special tokens included.
+    pooling
+        How token states become one vector.
+    dim
+        Elements of a vector.
+    weights_sha256, tokenizer_sha256
+        Hashes of the two files that decide what a vector is, lower-case hex.
+
+    """
+
+    path: Path
+    architecture: str
+    max_tokens: int
+    pooling: Pooling
+    dim: int
+    weights_sha256: str
+    tokenizer_sha256: str
+
+
+def load_spec(path: Path, sha256: str = "", manifest: Mapping[str, str] | None = None) -> ModelFolder:
+    """
+    Check a model folder and say what is in it. Weights are hashed, not loaded.
+
+    Parameters
+    ----------
+    path
+        Folder as transformers and sentence-transformers write it: `config.json`, `tokenizer.json`,
+        `model.safetensors`, and optionally `modules.json`, `sentence_bert_config.json`, `1_Pooling/config.json`.
+    sha256
+        Required hash of `model.safetensors`; empty accepts any.
+    manifest
+        Required hashes by file name inside the folder. A file `SHA256SUMS` in the folder (as `sha256sum` writes it)
+        is checked as well.
+
+    Raises
+    ------
+    ModelError
+        With one sentence: what is missing, altered or refused.
+
+    """
+    if not path.is_dir():
+        raise ModelError(f"the model folder {path} does not exist")
+    _require_files(path)
+    weights_sha256 = _sha256(path / WEIGHTS)
+    if sha256 and weights_sha256 != sha256:
+        raise ModelError(f"{path / WEIGHTS} has SHA-256 {weights_sha256}, expected {sha256}")
+    _check_manifest(path, {**_read_manifest(path), **(manifest or {})})
+    config = _read_json(path / CONFIG)
+    _check_config(config, path / CONFIG)
+    pooling = _pooling(path)
+    return ModelFolder(
+        path=path,
+        architecture=config["model_type"],
+        max_tokens=_max_tokens(path, config),
+        pooling=pooling,
+        dim=_dim(config, path),
+        weights_sha256=weights_sha256,
+        tokenizer_sha256=_sha256(path / TOKENIZER),
+    )
+
+
+def _require_files(path: Path) -> None:
+    missing = [name for name in _REQUIRED if not (path / name).is_file()]
+    if not missing:
+        if (path / "adapter_config.json").exists():
+            raise ModelError(f"{path} holds an adapter; merge it into its model and save that as {WEIGHTS}")
+        return
+    if missing == [WEIGHTS]:
+        if (path / f"{WEIGHTS}.index.json").exists():
+            raise ModelError(f"the weights in {path} are split over several files; save them as one {WEIGHTS}")
+        if any(found for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt") for found in path.glob(pattern)):
+            raise ModelError(f"{path} has only pickled weights, which can run code; convert them to {WEIGHTS}")
+    if missing == [TOKENIZER]:
+        raise ModelError(f"{path} has no {TOKENIZER}; save the model with its fast tokenizer")
+    raise ModelError(f"{path} is not a model folder: {', '.join(missing)} missing")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _read_manifest(path: Path) -> dict[str, str]:
+    """Read `SHA256SUMS`: lines of hash, blank, blank or `*`, name."""
+    if not (path / MANIFEST).exists():
+        return {}
+    hashes = {}
+    for line in (path / MANIFEST).read_text(encoding="utf-8").splitlines():
+        match = re.fullmatch(r"([0-9a-f]{64}) [ *](?:\./)?(.+)", line)
+        if match is None:
+            raise ModelError(f"{path / MANIFEST} has a line that is not `<sha256>  <name>`")
+        hashes[match[2]] = match[1]
+    return hashes
+
+
+def _check_manifest(path: Path, manifest: Mapping[str, str]) -> None:
+    for name, expected in manifest.items():
+        file = path / name
+        if not file.resolve().is_relative_to(path.resolve()) or not file.is_file():
+            raise ModelError(f"{path} lacks {name}, which its manifest names")
+        if (found := _sha256(file)) != expected:
+            raise ModelError(f"{file} has SHA-256 {found}, expected {expected}")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise ModelError(f"{path} is larger than {_MAX_JSON_BYTES} bytes")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def _check_config(config: Any, path: Path) -> None:
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is not a JSON object")
+    _refuse_keys(config, path)
+    architecture = config.get("model_type")
+    if architecture not in ARCHITECTURES:
+        raise ModelError(
+            f"the architecture {architecture!r} in {path} is not supported; supported are "
+            f"{', '.join(sorted(ARCHITECTURES))}"
+        )
+
+
+def _refuse_keys(value: Any, path: Path) -> None:
+    """Look at every depth: composite configurations nest."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in _REFUSED_KEYS or (key.startswith("_") and key not in _HARMLESS_PRIVATE_KEYS):
+                raise ModelError(f"{path} contains {key!r}, which can make transformers run or fetch code; remove it")
+            _refuse_keys(inner, path)
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_keys(inner, path)
+
+
+def _pooling(path: Path) -> Pooling:
+    folder = "1_Pooling"
+    if (path / "modules.json").exists():
+        modules = _read_json(path / "modules.json")
+        names = {str(module.get("type", "")).rpartition(".")[2]: str(module.get("path", "")) for module in modules}
+        if unknown := sorted(set(names) - _MODULES):
+            raise ModelError(f"{path / 'modules.json'} has a layer {unknown[0]!r}, which Freshet does not apply")
+        folder = names.get("Pooling", folder)
+    file = path / folder / CONFIG
+    if not file.resolve().is_relative_to(path.resolve()):
+        raise ModelError(f"{path / 'modules.json'} points out of its folder")
+    if not file.exists():
+        return "mean"
+    config = _read_json(file)
+    # New releases of sentence-transformers write one name, old ones a flag per mode.
+    named = config.get("pooling_mode")
+    if isinstance(named, str):
+        modes = {named}
+    else:
+        flags = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "lasttoken"}
+        modes = {
+            flags.get(name.removeprefix("pooling_mode_"), name)
+            for name, on in config.items()
+            if name.startswith("pooling_mode_") and on is True
+        }
+    if modes == {"mean"}:
+        return "mean"
+    if modes == {"cls"}:
+        return "cls"
+    if modes == {"lasttoken"}:
+        return "lasttoken"
+    raise ModelError(f"{file} asks for pooling {sorted(modes)}; supported are mean, cls and lasttoken, one at a time")
+
+
+def _max_tokens(path: Path, config: dict[str, Any]) -> int:
+    limits = []
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int):
+        limits.append(positions - 2 if config["model_type"] in _OFFSET_POSITIONS else positions)
+    if (path / "sentence_bert_config.json").exists():
+        given = _read_json(path / "sentence_bert_config.json").get("max_seq_length")
+        if isinstance(given, int):
+            limits.append(given)
+    longest = min(limits, default=_DEFAULT_MAX_TOKENS)
+    if longest < 3:
+        raise ModelError(f"{path} allows {longest} tokens, which leaves no room for text")
+    return longest
+
+
+def _dim(config: dict[str, Any], path: Path) -> int:
+    # DistilBERT calls it `dim`.
+    dim = config.get("hidden_size", config.get("dim"))
+    if not isinstance(dim, int) or not 1 <= dim <= 65_535:
+        raise ModelError(f"{path / CONFIG} does not say the size of its vectors (hidden_size)")
+    return dim

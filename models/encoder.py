@@ -1,0 +1,328 @@
+"""
+Texts to unit vectors with one transformers model on one device.
+
+The caller decides when to encode and what becomes of the vectors; here a batch is tokenised, padded within a token
+budget, run, pooled in float32 and checked row by row. One bad text costs that text, never the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModel
+from transformers.utils import logging as transformers_logging
+
+from models.artifact import TOKENIZER, ModelFolder
+from models.batching import plan_batches
+from models.errors import ModelError
+from models.text import TEMPLATE_VERSION
+
+Precision = Literal["fp32", "fp16", "bf16"]
+
+#: fp32, fp16 and bf16 agree to a cosine of 0.999 and better, so their vectors are one space: a GPU and a CPU worker
+#: may share a fingerprint. An integer precision would not and gets a class of its own.
+PRECISION_CLASS = "float"
+
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+#: Two CPU cores are busy with this many tokens for about half a second; more only delays the first result.
+CPU_BATCH_TOKENS = 4_096
+#: Below about 16k tokens a small model on a large GPU waits for kernel launches.
+GPU_BATCH_TOKENS = 32_768
+
+#: Encoded at start and again after any fault: tells a bad text from a broken model or device.
+_CANARIES = ("a blue ceramic mug", "canary")
+
+#: float32 normalisation is exact to about 1e-7; anything further off is not a unit vector.
+_UNIT_TOLERANCE = 1e-3
+
+
+class Encoded(NamedTuple):
+    """
+    Vectors of a batch, in the order of its texts.
+
+    Attributes
+    ----------
+    vectors
+        (n, dim) float32, unit rows; the row of a fault is zero.
+    faults
+        Position of a text without a usable vector, to the reason.
+
+    """
+
+    vectors: npt.NDArray[np.float32]
+    faults: dict[int, str]
+
+
+class Encoder:
+    """
+    A loaded model. Not thread safe.
+
+    Parameters
+    ----------
+    folder
+        Checked by `models.artifact.load_spec`.
+    device
+        `auto` (a GPU when there is one), `cpu`, `cuda` or `cuda:N`.
+    max_tokens
+        Longer texts are cut; never above what the model allows.
+    threads
+        CPU threads of the forward pass; 0 takes every core this process may use.
+    precision
+        `auto` is fp32 on CPU and fp16 on GPU (bf16 where the check texts overflow fp16). Pooling is fp32 always.
+
+    Attributes
+    ----------
+    fingerprint
+        16 hex characters that name the vector space.
+    batch_tokens
+        Token budget of one forward pass; halved when memory runs out.
+    truncated
+        Texts cut so far.
+
+    Raises
+    ------
+    ModelError
+        When the model cannot be loaded or its check texts give no usable vector.
+
+    """
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        device: str = "auto",
+        max_tokens: int = 256,
+        threads: int = 0,
+        *,
+        precision: Precision | Literal["auto"] = "auto",
+        batch_tokens: int = 0,
+    ) -> None:
+        self.folder = folder
+        self.dim = folder.dim
+        self.max_tokens = min(max_tokens, folder.max_tokens)
+        self.device = _device(device)
+        self.fingerprint = fingerprint(folder, self.max_tokens)
+        self.batch_tokens = batch_tokens or (GPU_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS)
+        self.truncated = 0
+        torch.set_num_threads(threads or _cores())
+        self._tokenizer = _load_tokenizer(folder, self.max_tokens)
+        self._load(precision)
+
+    def _load(self, precision: Precision | Literal["auto"]) -> None:
+        wanted: tuple[Precision, ...]
+        if precision != "auto":
+            wanted = (precision,)
+        elif self.device.type == "cuda":
+            wanted = ("fp16", "bf16")
+        else:
+            wanted = ("fp32",)
+        problem = None
+        for name in wanted:
+            self.precision = name
+            self._model, self._pad = _load_model(self.folder, _DTYPES[name], self.device, self._tokenizer)
+            problem = self._self_check()
+            if problem is None:
+                return
+        raise ModelError(f"the model in {self.folder.path} cannot encode on {self.device}: {problem}")
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text, special tokens included, at most `max_tokens`; counts what is cut."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        self.truncated += sum(1 for encoding in encodings if encoding.overflowing)
+        return [encoding.ids for encoding in encodings]
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """
+        Return (n, dim) float32 unit vectors of texts.
+
+        Raises
+        ------
+        ModelError
+            When a text has no usable vector.
+
+        """
+        encoded = self.encode_tokens(self.tokenize(texts))
+        if encoded.faults:
+            position, reason = min(encoded.faults.items())
+            raise ModelError(f"{len(encoded.faults)} of {len(texts)} texts have no vector; text {position}: {reason}")
+        return encoded.vectors
+
+    def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> Encoded:
+        """
+        Encode token ids in batches of `batch_tokens`.
+
+        A batch that fails is halved until it passes or is one text, which is then reported; where memory was the
+        reason, `batch_tokens` is halved for the batches to come too.
+
+        Raises
+        ------
+        ModelError
+            When the check texts fail as well: then it is the model or the device, not the texts.
+
+        """
+        vectors = np.zeros((len(tokens), self.dim), np.float32)
+        faults: dict[int, str] = {}
+        waiting = plan_batches([len(ids) for ids in tokens], self.batch_tokens)
+        while waiting:
+            rows = waiting.pop()
+            try:
+                vectors[rows] = self._forward([tokens[row] for row in rows])
+            except (RuntimeError, IndexError, MemoryError) as error:
+                if _is_out_of_memory(error):
+                    self._shrink(len(rows) * max(len(tokens[row]) for row in rows))
+                if len(rows) == 1:
+                    faults[rows[0]] = f"the model refused it: {_first_line(error)}"
+                else:
+                    waiting += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        for row in np.flatnonzero(~_usable(vectors)).tolist():
+            faults.setdefault(row, "its vector is not finite or has no length")
+        vectors[list(faults)] = 0
+        if faults and (problem := self._self_check()) is not None:
+            raise ModelError(f"the model on {self.device} stopped working: {problem}")
+        return Encoded(vectors, faults)
+
+    def _self_check(self) -> str | None:
+        """Encode the check texts; return what is wrong, None when nothing is."""
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(_CANARIES))]
+        try:
+            vectors = self._forward(tokens)
+        except (RuntimeError, IndexError, MemoryError) as error:
+            return _first_line(error)
+        if vectors.shape != (len(tokens), self.dim):
+            return f"its vectors have {vectors.shape[1]} elements, its configuration says {self.dim}"
+        return None if bool(_usable(vectors).all()) else "its vectors are not finite"
+
+    @torch.inference_mode()
+    def _forward(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        """Run one batch; return (n, dim) float32, normalised, unchecked."""
+        lengths = [len(ids) for ids in tokens]
+        width = max(lengths)
+        ids = np.full((len(tokens), width), self._pad, np.int64)
+        for row, row_ids in zip(ids, tokens, strict=True):
+            row[: len(row_ids)] = row_ids
+        input_ids = torch.from_numpy(ids).to(self.device)
+        ends = torch.tensor(lengths, device=self.device)
+        mask = torch.arange(width, device=self.device) < ends[:, None]
+        # Without a mask attention takes its fastest kernel; texts of one length need none.
+        padded = min(lengths) < width
+        states = self._model(input_ids=input_ids, attention_mask=mask.long() if padded else None)
+        pooled = self._pool(states.last_hidden_state.float(), mask, ends)
+        unit = torch.nn.functional.normalize(pooled, dim=1)
+        vectors: npt.NDArray[np.float32] = unit.cpu().numpy()
+        return vectors
+
+    def _pool(self, states: torch.Tensor, mask: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+        """(n, tokens, dim) float32 states to (n, dim)."""
+        if self.folder.pooling == "cls":
+            return states[:, 0]
+        if self.folder.pooling == "lasttoken":
+            return states[torch.arange(len(ends), device=self.device), ends - 1]
+        return (states * mask[:, :, None]).sum(1) / ends[:, None]
+
+    def _shrink(self, failed_tokens: int) -> None:
+        self.batch_tokens = max(1, min(self.batch_tokens, failed_tokens) // 2)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def fingerprint(folder: ModelFolder, max_tokens: int) -> str:
+    """
+    Name the vector space: blake2b-64, in hex, of everything that decides what vector a given item gets.
+
+    Two workers with equal fingerprints may write each other's vectors; a changed model, tokenizer, pooling, limit or
+    text template is another space with its own keys.
+    """
+    parts = {
+        "weights": folder.weights_sha256,
+        "tokenizer": folder.tokenizer_sha256,
+        "pooling": folder.pooling,
+        "normalise": "l2",
+        "max_tokens": min(max_tokens, folder.max_tokens),
+        "template": TEMPLATE_VERSION,
+        "dim": folder.dim,
+        "precision": PRECISION_CLASS,
+    }
+    text = "\n".join(f"{name}={value}" for name, value in parts.items())
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _usable(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Which rows are finite and of unit length: (n,) bool."""
+    # einsum keeps non-finite values quiet, where norm would warn on overflow.
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    usable: npt.NDArray[np.bool_] = np.abs(squares - 1) <= _UNIT_TOLERANCE
+    return usable
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda"):
+        index = int(name.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            raise ModelError(f"the device {name} is not there: {torch.cuda.device_count()} GPUs are visible")
+    return torch.device(name)
+
+
+def _cores() -> int:
+    """Cores this process may use; a container's CPU set counts, the machine's total does not."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _load_tokenizer(folder: ModelFolder, max_tokens: int) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(folder.path / TOKENIZER))
+    except Exception as error:  # the Rust parser raises plain Exception
+        raise ModelError(f"{folder.path / TOKENIZER} cannot be read: {_first_line(error)}") from error
+    # The file may ask for a fixed padding and a shorter limit of its own.
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length=max_tokens)
+    return tokenizer
+
+
+def _load_model(folder: ModelFolder, dtype: torch.dtype, device: torch.device, tokenizer: Tokenizer) -> tuple[Any, int]:
+    """Return (model, padding id)."""
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # what it would report is checked below
+    local: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        config = AutoConfig.from_pretrained(folder.path, **local)
+        model, info = AutoModel.from_pretrained(
+            folder.path,
+            config=config,
+            use_safetensors=True,
+            # Stated, because transformers 5 takes the checkpoint's own precision otherwise.
+            dtype=dtype,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            **local,
+        )
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ModelError(f"the model in {folder.path} cannot be loaded: {_first_line(error)}") from error
+    # transformers fills what a checkpoint lacks with random numbers. Only the pooler may be missing: it is not used.
+    if missing := sorted(name for name in info["missing_keys"] if not name.startswith("pooler.")):
+        raise ModelError(f"the weights in {folder.path} lack {len(missing)} tensors, {missing[0]} among them")
+    if tokenizer.get_vocab_size() > config.vocab_size:
+        raise ModelError(
+            f"the tokenizer in {folder.path} knows {tokenizer.get_vocab_size()} tokens, its model {config.vocab_size}"
+        )
+    pad = getattr(config, "pad_token_id", None)
+    return model.eval().requires_grad_(requires_grad=False).to(device), pad if isinstance(pad, int) else 0
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "can't allocate memory" in str(error)  # torch's CPU allocator raises RuntimeError
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
