@@ -59,9 +59,10 @@ Place = tuple[str, int]
 
 class Follower:
     """
-    Reads the catalogue's topics from their beginning and then for ever: `items`, `item-vectors`, `item-signals`,
-    `experiments`, `models`, and `item-sightings` where the settings accept items from events.
+    Reads the catalogue's topics from their beginning, and then for ever.
 
+    These are `items`, `item-vectors`, `item-signals`, `experiments`, `models`, and `item-sightings` where the settings
+    accept items from events.
     `models` is read to its end first: its record `served` names the vector space whose vectors count. When it
     changes, `ResetVectors` is handed over and all vectors are read again.
 
