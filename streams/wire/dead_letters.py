@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from streams.errors import RecordFormatError
 from streams.wire.limits import Rejected
 
 Headers = list[tuple[str, bytes]]
@@ -47,15 +48,26 @@ class DeadLetter:
 
     @classmethod
     def from_record(cls, headers: Headers, value: bytes | None) -> Self:
-        """Read a record of `dead-letters` back."""
+        """
+        Read a record of `dead-letters` back.
+
+        Raises
+        ------
+        RecordFormatError
+            When a header is missing or not what this module writes.
+
+        """
         fields = dict(headers)
-        return cls(
-            topic=fields["topic"].decode(),
-            partition=int(fields["partition"]),
-            offset=int(fields["offset"]),
-            reason=fields["reason"].decode(),
-            error=fields["error"].decode("utf-8", "replace"),
-            time_ms=int(fields["time"]),
-            key=fields.get("key"),
-            value=value,
-        )
+        try:
+            return cls(
+                topic=fields["topic"].decode(),
+                partition=int(fields["partition"]),
+                offset=int(fields["offset"]),
+                reason=fields["reason"].decode(),
+                error=fields["error"].decode("utf-8", "replace"),
+                time_ms=int(fields["time"]),
+                key=fields.get("key"),
+                value=value,
+            )
+        except (KeyError, ValueError) as error:
+            raise RecordFormatError(f"not a dead letter: {error}") from error

@@ -206,7 +206,10 @@ def _check_optional(item_id: str, fields: dict[str, Any]) -> dict[str, Any]:
         if (number := fields.get(name)) is not None:
             checked[name] = check_number(number, name, 0, 1e12)
     if (position := fields.get("position")) is not None:
-        checked["position"] = int(check_number(position, "position", 0, 10_000))
+        number = check_number(position, "position", 0, 10_000)
+        if not number.is_integer():
+            raise RejectedError("wrong_type", "position must be a whole number")
+        checked["position"] = int(number)
     if (snapshot := fields.get("item")) is not None and item_id:
         checked["item"] = parse_snapshot(item_id, snapshot)
     for value in fields.values():

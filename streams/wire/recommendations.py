@@ -93,8 +93,8 @@ def decode_recommendation(value: bytes) -> Recommendation:
 
     Raises
     ------
-    msgspec.ValidationError
-        When the bytes are not a list of this schema.
+    msgspec.DecodeError
+        When the bytes are not JSON, or not a list of this schema.
 
     """
     return msgspec.json.decode(value, type=Recommendation)
@@ -108,6 +108,11 @@ def topic_key(user_id: str, surface: str, main_surface: str) -> bytes:
     (b'u', b'u\x1fcart')
     """
     return user_id.encode() if surface == main_surface else f"{user_id}{UNIT_SEPARATOR}{surface}".encode()
+
+
+def default_key(surface: str) -> bytes:
+    """Return the record key of the list for visitors without events; no user id is empty."""
+    return f"{UNIT_SEPARATOR}{surface}".encode()
 
 
 def erased(version: int) -> bytes:

@@ -21,6 +21,7 @@ _CRC = struct.Struct("<I")
 _MAGIC = b"FV"
 _VERSION = 1
 _FLOAT16 = 1
+_MAX_FLOAT16 = float(np.finfo(np.float16).max)
 CONTENT_HASH_BYTES = 16
 FINGERPRINT_CHARS = 16
 
@@ -34,12 +35,21 @@ class ItemVector(NamedTuple):
 
 def encode_vector(content_hash: bytes, vector: npt.NDArray[np.float32]) -> bytes:
     """
-    Return the record value; the vector is stored as float16.
+    Return the record value; the vector (d,) is stored as float16.
+
+    Raises
+    ------
+    ValueError
+        When the hash has not 16 bytes or the vector, in float16, is not finite.
 
     >>> record = encode_vector(bytes(16), np.array([0.6, 0.8], np.float32))
     >>> decode_vector(record).vector.round(2).tolist()
     [0.6000000238418579, 0.800000011920929]
     """
+    if len(content_hash) != CONTENT_HASH_BYTES:
+        raise ValueError(f"a content hash has {CONTENT_HASH_BYTES} bytes, not {len(content_hash)}")
+    if not (np.abs(vector) <= _MAX_FLOAT16).all():
+        raise ValueError("a vector must be finite in float16")
     body = vector.astype("<f2").tobytes()
     head = _HEAD.pack(_MAGIC, _VERSION, _FLOAT16, vector.shape[0], 0, content_hash)
     return head + _CRC.pack(zlib.crc32(body, zlib.crc32(head))) + body
@@ -52,7 +62,7 @@ def decode_vector(record: bytes) -> ItemVector:
     Raises
     ------
     RecordFormatError
-        When the record is cut, altered or of another version.
+        When the record is cut, altered, of another version, or its vector is not finite.
 
     """
     start = _HEAD.size + _CRC.size
@@ -65,7 +75,10 @@ def decode_vector(record: bytes) -> ItemVector:
     crc = zlib.crc32(body, zlib.crc32(record[: _HEAD.size]))
     if len(body) != 2 * dim or _CRC.unpack_from(record, _HEAD.size)[0] != crc:
         raise RecordFormatError("an item vector is damaged (checksum)")
-    return ItemVector(content_hash, np.frombuffer(body, "<f2").astype(np.float32))
+    vector = np.frombuffer(body, "<f2").astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise RecordFormatError("an item vector is not finite")
+    return ItemVector(content_hash, vector)
 
 
 def vector_key(fingerprint: str, item_id: str) -> bytes:
