@@ -53,6 +53,9 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 # A first group member would wait three seconds for others.
 group.initial.rebalance.delay.ms=0
+# After kill -9 the node may register again only once its old session has ended; 9 s by default.
+broker.session.timeout.ms=5000
+broker.heartbeat.interval.ms=1000
 num.network.threads=2
 num.io.threads=4
 # Hundreds of small partitions: small index files and a cleaner that fits the small heap.

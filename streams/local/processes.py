@@ -13,11 +13,13 @@ import random
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from streams.errors import DependencyError
 
@@ -117,7 +119,6 @@ def spawn(name: str, command: Sequence[str], log: Path, env: Mapping[str, str] |
             dict(os.environ if env is None else env),
             file_actions=actions,
             setsid=True,
-            setsigmask=(),
             setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
         )
     except OSError as error:
@@ -127,12 +128,42 @@ def spawn(name: str, command: Sequence[str], log: Path, env: Mapping[str, str] |
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM for a moment, so that a started process is always written down."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    """
+    Hold back Ctrl-C, SIGTERM and SIGHUP until the block ends, so that what it starts or stops is always written down.
+
+    Outside the main thread Python delivers no signals, and nothing is held back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda caught, _frame: received.append(caught)) or signal.SIG_DFL
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for caught in received:
+            signal.raise_signal(caught)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, through its `except` and `finally` blocks."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, _interrupt) or signal.SIG_DFL for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def last_lines(path: Path, count: int = 12) -> str:
