@@ -172,6 +172,16 @@ class Catalogue:
             return self._items[item_id]
         return self._sightings.get(item_id)
 
+    def cards(self) -> list[Item]:
+        """Return the card of every item that has one."""
+        cards = (self.card(item_id) for item_id in self._ids)
+        return [card for card in cards if card is not None]
+
+    def cards(self) -> list[Item]:
+        """Return the cards of all listed items."""
+        known = (self.card(self._ids[row]) for row in np.flatnonzero(self.listed[: len(self)]))
+        return [card for card in known if card is not None]
+
     def upsert_item(self, item: Item, source: ItemSource = "items") -> bool:
         """Take a snapshot; return whether the item's card changed. A sighting never stands over the shop's word."""
         before = self.card(item.item_id)

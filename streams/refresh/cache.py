@@ -7,6 +7,7 @@ a row Redis is left alone for a while.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -113,7 +114,7 @@ class ListCache:
 
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._prefix = settings.redis_prefix
         self._main = settings.surfaces[0]
         self._ttl_s = settings.redis_ttl_s
