@@ -51,3 +51,5 @@ ENCODER_TOKENS = Counter("freshet_encoder_tokens_total", "Tokens encoded, paddin
 ENCODER_TRUNCATED = Counter("freshet_encoder_truncated_total", "Texts cut at the model's limit.")
 SIGNAL_EVENTS = Counter("freshet_signal_events_total", "Item events folded by the signals worker.")
 SIGNALS_PUBLISHED = Counter("freshet_signals_published_total", "Records published to item-signals.")
+STATE_DAMAGED = Counter("freshet_state_records_damaged_total", "Restored user states that could not be read.")
+CACHE_OWED = Gauge("freshet_cache_owed", "Lists that Redis did not take yet and that will be tried again.")

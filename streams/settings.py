@@ -152,7 +152,7 @@ class Settings(BaseSettings):
 
     # Signals
     signals_publish_interval_s: float = Field(
-        1.0, gt=0, description="How often changed popularity is published to `item-signals`."
+        1.0, gt=0, description="Time between transactions of the signals worker, and so how fresh popularity is."
     )
 
     # Encoder

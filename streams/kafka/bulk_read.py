@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -40,9 +40,12 @@ def read_to_end(
     partitions: Iterable[int],
     on_messages: Callable[[Sequence[Message]], None],
     deadline: Deadline,
+    starts: Mapping[int, int] | None = None,
 ) -> dict[int, int]:
     """
     Hand every record of the partitions to `on_messages` in chunks, in offset order within a partition.
+
+    `starts` names the first offset of partitions that were read before; the others are read from their beginning.
 
     Returns
     -------
@@ -58,7 +61,8 @@ def read_to_end(
     ends: dict[int, int] = {}
     consumer = reader(settings)
     try:
-        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in waiting])
+        first = starts or {}
+        consumer.assign([TopicPartition(topic, number, first.get(number, OFFSET_BEGINNING)) for number in waiting])
         while waiting:
             messages = []
             for message in consumer.consume(_CHUNK, timeout=min(1.0, deadline.remaining_s())):

@@ -47,6 +47,8 @@ class Role(Protocol):
     name: str
     #: Kafka's names of the topics it consumes, co-partitioned.
     topics: Sequence[str]
+    #: Time between two transactions of a partition.
+    commit_interval_s: float
 
     def work(self, partition: int) -> Work:
         """Make the state of one partition, empty."""
@@ -217,7 +219,7 @@ class Runtime:
             tps = {TP(topic, owner.partition): offset for topic, offset in owner.consumed.items()}
             await self._app.consumer.release(tps, tps)
             while owner.state != "closed":
-                await asyncio.sleep(self.settings.commit_interval_s)
+                await asyncio.sleep(self._role.commit_interval_s)
                 await owner.commit(Deadline(self.settings.commit_timeout_s))
         except FencedError as error:
             self._drop(owner, error)

@@ -1,0 +1,341 @@
+"""
+The refresh loop: takes users who are owed a list, ranks them together, publishes to the topic and to Redis.
+
+There is no timer: a batch begins when the one before is ranked, and events that arrive meanwhile coalesce. Ranking
+runs in a thread; the catalogue changes only between two batches. Redis is written beside the next batch and never
+waited for; what it refused is tried again, newest version only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import structlog
+
+from streams import metrics
+from streams.catalogue.matrix import Applied, Catalogue
+from streams.catalogue.records import CatalogueRecord
+from streams.experiments.assignment import Experiments
+from streams.interests.state import LastList
+from streams.kafka.transactions import OutRecord
+from streams.refresh.cache import CacheEntry, ListCache
+from streams.refresh.compose import compose
+from streams.refresh.dirty import Cause, DirtyUsers
+from streams.refresh.partition import InterestPartition
+from streams.refresh.rank import Ranked, Ranker, RankRequest
+from streams.settings import Settings
+from streams.topics import full_name
+from streams.wire.items import Item
+from streams.wire.recommendations import AsOf, Assigned, Recommendation, Trigger, default_key, topic_key
+
+_LOG = structlog.get_logger(__name__)
+
+#: Redis is tried again for refused lists this often; the cache's own breaker keeps a dead Redis from costing time.
+_RETRY_S = 0.5
+#: Lists kept for a Redis that is away. Above, the oldest is given up: the user's next list, or a replay of
+#: `recommendations`, brings the key back.
+_MAX_OWED = 50_000
+#: Batches of Redis writes under way beside ranking.
+_CACHE_WRITES = 2
+
+
+class _Job(NamedTuple):
+    """One list to be made, with what it was decided from, copied on the loop."""
+
+    partition: InterestPartition
+    user_id: str
+    cause: Cause
+    version: int
+    request: RankRequest
+    as_of: AsOf
+    experiments: dict[str, Assigned]
+    events_applied: dict[str, int]
+    event_ts_ms: int
+
+
+class _Made(NamedTuple):
+    """A list, composed and encoded."""
+
+    job: _Job
+    recommendation: Recommendation
+    value: bytes
+
+
+class Publisher:
+    """
+    Ranks and publishes for all partitions of a worker; implements `streams.refresh.partition.Refresh`.
+
+    Parameters
+    ----------
+    clock
+        Seconds since the epoch; the time written on lists.
+
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        experiments: Experiments,
+        cache: ListCache,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.experiments = experiments
+        self._settings = settings
+        self._catalogue = catalogue
+        self._cache = cache
+        self._clock = clock
+        self._ranker = Ranker(catalogue, settings)
+        self._dirty: DirtyUsers[InterestPartition] = DirtyUsers()
+        self._in_flight: set[tuple[InterestPartition, str]] = set()
+        self._wake = asyncio.Event()
+        self._still = asyncio.Lock()
+        self._rank_thread = ThreadPoolExecutor(1, thread_name_prefix="rank")
+        self._cache_threads = ThreadPoolExecutor(_CACHE_WRITES, thread_name_prefix="cache")
+        self._cache_slots = asyncio.Semaphore(_CACHE_WRITES)
+        self._cache_tasks: set[asyncio.Task[None]] = set()
+        self._owed: dict[tuple[str, str], CacheEntry] = {}
+        self._main_surface = settings.surfaces[0]
+        self._topic = full_name(settings, "recommendations")
+
+    # What partitions tell
+
+    def mark(self, partition: InterestPartition, user_id: str, cause: Cause) -> None:
+        """Owe a list to a user."""
+        self._dirty.mark(partition, user_id, cause)
+        self._wake.set()
+
+    def forget(self, partition: InterestPartition) -> None:
+        """Drop all that is owed in a partition that was given up."""
+        self._dirty.forget(partition)
+
+    def owes(self, partition: InterestPartition, user_id: str) -> bool:
+        """Whether a list of the user waits or is being ranked."""
+        entry = (partition, user_id)
+        return entry in self._dirty or entry in self._in_flight
+
+    async def apply(self, records: Iterable[CatalogueRecord]) -> Applied:
+        """Change the catalogue, between two ranking calls."""
+        async with self._still:
+            return self._catalogue.apply(records)
+
+    # Ranking
+
+    async def run(self) -> None:
+        """Rank for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while len(self._dirty):
+                await self._refresh_batch()
+                metrics.DIRTY.set(len(self._dirty))
+
+    async def _refresh_batch(self) -> None:
+        """
+        Make one batch of lists.
+
+        1. On the loop: take the users, copy what their lists are decided from, give each list its version.
+        2. In the ranking thread: rank, compose, encode.
+        3. On the loop: produce to the partitions' transactions and note the lists in the states.
+        4. Beside: write to Redis.
+        """
+        async with self._still:
+            # Step 1.
+            taken = self._dirty.take(self._settings.rank_batch)
+            self._in_flight.update((partition, user_id) for partition, user_id, _ in taken)
+            try:
+                jobs = self._jobs(taken)
+                # Step 2.
+                made = await asyncio.get_running_loop().run_in_executor(self._rank_thread, self._make, jobs)
+            finally:
+                self._in_flight.clear()
+        # Step 3.
+        made = [one for one in made if not one.job.partition.closed]
+        by_partition: defaultdict[InterestPartition, list[_Made]] = defaultdict(list)
+        for one in made:
+            by_partition[one.job.partition].append(one)
+        for partition, lists in by_partition.items():
+            self._serve(partition, lists)
+        # Step 4.
+        await self._write_cache(
+            [self._cache_entry(one) for one in made],
+            [one.job.cause.oldest_ms for one in made if one.job.cause.oldest_ms],
+        )
+
+    def _jobs(self, taken: Sequence[tuple[InterestPartition, str, Cause]]) -> list[_Job]:
+        by_partition: defaultdict[InterestPartition, list[tuple[str, Cause]]] = defaultdict(list)
+        for partition, user_id, cause in taken:
+            if not partition.closed:
+                by_partition[partition].append((user_id, cause))
+        jobs: list[_Job] = []
+        for partition, users in by_partition.items():
+            jobs.extend(self._partition_jobs(partition, users))
+        return jobs
+
+    def _partition_jobs(self, partition: InterestPartition, users: Sequence[tuple[str, Cause]]) -> Iterable[_Job]:
+        states = [partition.slab.get(user_id) for user_id, _ in users]
+        known = [(user, state) for user, state in zip(users, states, strict=True) if state is not None]
+        short, long, negative = partition.vectors.gather(
+            [user_id for (user_id, _), _ in known], [state for _, state in known]
+        )
+        as_of = self._as_of(partition)
+        for index, ((user_id, cause), state) in enumerate(known):
+            assigned = self.experiments.assign(user_id)
+            request = RankRequest(
+                user_id=user_id,
+                surface=self._main_surface,
+                short=short[index],
+                long=long[index],
+                negative=negative[index],
+                recent=tuple(state.recent),
+                excluded=tuple(state.excluded),
+                parameters=self.experiments.parameters(assigned),
+                now_ms=state.newest_ts_ms,
+            )
+            yield _Job(
+                partition, user_id, cause, partition.next_version(), request, as_of, assigned,
+                state.events_applied, state.newest_ts_ms,
+            )  # fmt: skip
+
+    def _as_of(self, partition: InterestPartition) -> AsOf:
+        return AsOf(
+            offsets=dict(partition.owner.consumed),
+            catalogue=self._catalogue.revision,
+            signals=self._catalogue.signals_revision,
+        )
+
+    def _make(self, jobs: Sequence[_Job]) -> list[_Made]:
+        started = time.monotonic()
+        ranked = self._ranker.rank([job.request for job in jobs])
+        made = [self._compose(job, items) for job, items in zip(jobs, ranked, strict=True)]
+        metrics.RANK_SECONDS.observe(time.monotonic() - started)
+        metrics.RANK_BATCH.observe(len(jobs))
+        return made
+
+    def _compose(self, job: _Job, ranked: Ranked) -> _Made:
+        served = self._catalogue.served
+        recommendation = compose(
+            ranked,
+            user_id=job.user_id,
+            surface=job.request.surface,
+            partition=job.partition.partition,
+            version=job.version,
+            generated_at_ms=round(self._clock() * 1000),
+            event_ts_ms=job.event_ts_ms,
+            ingested_at_ms=job.cause.ingested_ms,
+            policy=self._settings.policy,
+            model=served.fingerprint if served else "",
+            as_of=job.as_of,
+            experiments=job.experiments,
+            trigger=job.cause.trigger,
+            events_applied=job.events_applied,
+        )
+        return _Made(job, recommendation, recommendation.encode())
+
+    def _serve(self, partition: InterestPartition, lists: Sequence[_Made]) -> None:
+        partition.owner.send(
+            [
+                OutRecord(
+                    self._topic,
+                    topic_key(one.job.user_id, one.job.request.surface, self._main_surface),
+                    one.value,
+                    partition.partition,
+                )
+                for one in lists
+            ]
+        )
+        metrics.LISTS.labels("user").inc(len(lists))
+        for one in lists:
+            state = partition.slab.get(one.job.user_id)
+            assert state is not None
+            made = one.recommendation
+            before = dict(state.last_list.items) if state.last_list else {}
+            items = tuple((item.item_id, before.get(item.item_id, made.generated_at)) for item in made.items)
+            state.serve(LastList(made.version, made.generated_at, items))
+            partition.published(one.job.user_id)
+
+    # Default lists
+
+    async def publish_defaults(self, partition: InterestPartition) -> None:
+        """Make the list of each surface for visitors without events, in a partition's transaction."""
+        async with self._still:
+            ranked = await asyncio.get_running_loop().run_in_executor(self._rank_thread, self._ranker.default)
+        if partition.closed:
+            return
+        entries = []
+        for surface in self._settings.surfaces:
+            nothing = self._catalogue.vectors[:0].reshape(-1)
+            request = RankRequest("", surface, nothing, nothing, nothing, (), (), self.experiments.parameters({}), 0)
+            cause = Cause(Trigger("interval", partition=partition.partition))
+            job = _Job(partition, "", cause, partition.next_version(), request, self._as_of(partition), {}, {}, 0)
+            made = self._compose(job, ranked)
+            partition.owner.send([OutRecord(self._topic, default_key(surface), made.value, partition.partition)])
+            entries.append(self._cache_entry(made))
+        metrics.LISTS.labels("default").inc(len(entries))
+        await self._write_cache(entries, [])
+
+    # Redis
+
+    def _cache_entry(self, made: _Made) -> CacheEntry:
+        buckets: Mapping[str, str] = {key: assigned.variant for key, assigned in made.job.experiments.items()}
+        return CacheEntry(made.job.user_id, made.job.request.surface, made.job.version, made.value, dict(buckets))
+
+    async def _write_cache(self, entries: Sequence[CacheEntry], oldest_ms: Sequence[int]) -> None:
+        """Start a write; wait only while the allowed number of them is under way."""
+        if not entries:
+            return
+        await self._cache_slots.acquire()
+        task = asyncio.get_running_loop().create_task(self._write(entries, oldest_ms))
+        self._cache_tasks.add(task)
+        task.add_done_callback(self._write_ended)
+
+    def _write_ended(self, task: asyncio.Task[None]) -> None:
+        self._cache_tasks.discard(task)
+        self._cache_slots.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("cache_write_failed", error=str(error))
+
+    async def _write(self, entries: Sequence[CacheEntry], oldest_ms: Sequence[int]) -> None:
+        result = await asyncio.get_running_loop().run_in_executor(self._cache_threads, self._cache.write, entries)
+        if result.failed:
+            self._owe_cache(entries)
+            return
+        now_ms = self._clock() * 1000
+        for oldest in oldest_ms:
+            metrics.FRESHNESS.observe(max(0.0, now_ms - oldest) / 1000)
+
+    def _owe_cache(self, entries: Sequence[CacheEntry]) -> None:
+        for entry in entries:
+            key = (entry.user_id, entry.surface)
+            known = self._owed.pop(key, None)
+            self._owed[key] = entry if known is None or entry.version > known.version else known
+        while len(self._owed) > _MAX_OWED:
+            self._owed.pop(next(iter(self._owed)))
+        metrics.CACHE_OWED.set(len(self._owed))
+
+    async def retry_cache(self) -> None:
+        """Offer refused lists to Redis again, for ever."""
+        while True:
+            await asyncio.sleep(_RETRY_S)
+            if self._owed:
+                batch = list(self._owed.items())[: self._settings.rank_batch]
+                for key, _ in batch:
+                    del self._owed[key]
+                await self._write_cache([entry for _, entry in batch], [])
+            metrics.CACHE_OWED.set(len(self._owed))
+
+    async def write_cards(self, items: Sequence[Item]) -> None:
+        """Write item cards for people who look into Redis; a failure is counted and left."""
+        await asyncio.get_running_loop().run_in_executor(self._cache_threads, self._cache.write_cards, items)
+
+    async def stop(self) -> None:
+        """Let writes under way end, and the threads with them."""
+        if self._cache_tasks:
+            await asyncio.wait(self._cache_tasks, timeout=self._settings.redis_timeout_s * 4)
+        self._rank_thread.shutdown(wait=False, cancel_futures=True)
+        self._cache_threads.shutdown(wait=False, cancel_futures=True)

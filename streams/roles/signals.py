@@ -1,0 +1,64 @@
+"""The signals worker: item events in, decayed popularity of items out. Wiring only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from streams.errors import TopicMismatchError
+from streams.kafka.admin import check_topics
+from streams.kafka.runtime import Runtime, run_role
+from streams.settings import Settings
+from streams.signals.partition import SignalsPartition
+from streams.topics import full_name
+
+
+class Signals:
+    """The `Role` of the signals worker."""
+
+    name = "signals"
+
+    def __init__(self, settings: Settings) -> None:
+        self.topics: Sequence[str] = (full_name(settings, "item-events"),)
+        self.commit_interval_s = settings.signals_publish_interval_s
+        self._settings = settings
+
+    def work(self, partition: int) -> SignalsPartition:
+        """Make the state of one partition, empty."""
+        return SignalsPartition(self._settings, partition)
+
+    async def start(self, runtime: Runtime) -> None:
+        """
+        Check the topics.
+
+        Raises
+        ------
+        TopicMismatchError
+            When a topic is missing or not as it must be; nothing was consumed.
+
+        """
+        del runtime
+        loop = asyncio.get_running_loop()
+        if problems := await loop.run_in_executor(None, check_topics, self._settings):
+            raise TopicMismatchError("; ".join(problems))
+
+    async def stop(self) -> None:
+        """Nothing runs beside the partitions."""
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Ready whenever the partitions are."""
+        return True, {}
+
+
+def run(settings: Settings) -> None:
+    """
+    Run a signals worker until SIGTERM.
+
+    Raises
+    ------
+    FreshetError
+        With the reason it ended.
+
+    """
+    run_role(settings, Signals(settings))

@@ -1,0 +1,157 @@
+"""The interest worker: events in, states and lists out. Wiring only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import structlog
+
+from streams.catalogue.follower import Follower
+from streams.catalogue.matrix import Applied, Catalogue
+from streams.catalogue.records import CatalogueRecord
+from streams.errors import DependencyError, TopicMismatchError
+from streams.experiments.assignment import Experiments
+from streams.experiments.definitions import load_file
+from streams.kafka.admin import check_topics, topic_partitions
+from streams.kafka.runtime import Runtime, run_role
+from streams.refresh.cache import ListCache
+from streams.refresh.partition import InterestPartition
+from streams.refresh.publish import Publisher
+from streams.settings import Settings
+from streams.topics import EVENT_TOPICS, full_name
+
+_LOG = structlog.get_logger(__name__)
+
+#: How often the follower's thread is looked at.
+_WATCH_S = 0.5
+#: Cards written to Redis in one go.
+_CARDS = 500
+#: The worker that owns this partition makes what there is once: default lists and item cards.
+_SINGLE = 0
+
+
+class Worker:
+    """The `Role` of the interest worker."""
+
+    name = "interest"
+
+    def __init__(self, settings: Settings) -> None:
+        self.topics: Sequence[str] = tuple(full_name(settings, name) for name in EVENT_TOPICS)
+        self.commit_interval_s = settings.commit_interval_s
+        self._settings = settings
+        self._catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s)
+        definitions = load_file(settings.experiments_file) if settings.experiments_file else []
+        self._publisher = Publisher(settings, self._catalogue, Experiments(definitions), ListCache(settings, time.monotonic))
+        self._follower: Follower
+        self._partitions: dict[str, int] = {}
+        self._runtime: Runtime
+
+    def work(self, partition: int) -> InterestPartition:
+        """Make the state of one partition, empty."""
+        return InterestPartition(self._settings, partition, self._partitions, self._catalogue, self._publisher)
+
+    async def start(self, runtime: Runtime) -> None:
+        """
+        Check the topics, load the catalogue, begin to rank.
+
+        Raises
+        ------
+        TopicMismatchError
+            When a topic is missing or not as it must be; nothing was consumed.
+
+        """
+        self._runtime = runtime
+        loop = asyncio.get_running_loop()
+        if problems := await loop.run_in_executor(None, check_topics, self._settings):
+            raise TopicMismatchError("; ".join(problems))
+        counts = await loop.run_in_executor(None, topic_partitions, self._settings)
+        self._partitions = {name: counts[full_name(self._settings, name)] for name in ("clicks", "item-events")}
+
+        def on_batch(records: list[CatalogueRecord]) -> Future[Any]:
+            return asyncio.run_coroutine_threadsafe(self._apply(records), loop)
+
+        self._follower = Follower(self._settings, on_batch)
+        self._follower.start()
+        while not self._follower.loaded.is_set():
+            self._check_follower()
+            await asyncio.sleep(0.02)
+        runtime.spawn(self._watch())
+        runtime.spawn(self._publisher.run())
+        runtime.spawn(self._publisher.retry_cache())
+        runtime.spawn(self._do_single_things())
+
+    async def stop(self) -> None:
+        """End the threads."""
+        await asyncio.get_running_loop().run_in_executor(None, self._follower.stop)
+        await self._publisher.stop()
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Ready once the catalogue is loaded and followed."""
+        loaded = self._follower.loaded.is_set() and self._follower.alive
+        return loaded, {"catalogue_loaded": loaded, "items": len(self._catalogue)}
+
+    def _check_follower(self) -> None:
+        if self._follower.error is not None:
+            raise self._follower.error
+        if not self._follower.alive:
+            raise DependencyError("the catalogue follower ended")
+
+    async def _watch(self) -> None:
+        while True:
+            self._check_follower()
+            await asyncio.sleep(_WATCH_S)
+
+    async def _apply(self, records: list[CatalogueRecord]) -> None:
+        """Change the catalogue; users whose items got their vector are ranked again."""
+        applied: Applied = await self._publisher.apply(records)
+        for told in applied.experiments:
+            self._publisher.experiments = self._publisher.experiments.told(told.key, told.value)
+        partitions = self._work()
+        if applied.vectors:
+            for partition in partitions:
+                partition.vectors_came(applied.vectors)
+        if applied.cards and any(partition.partition == _SINGLE for partition in partitions):
+            await self._publisher.write_cards(applied.cards)
+
+    def _work(self) -> list[InterestPartition]:
+        return [
+            owner.work
+            for owner in self._runtime.owners.values()
+            if owner.state == "live" and isinstance(owner.work, InterestPartition)
+        ]
+
+    async def _do_single_things(self) -> None:
+        """Whoever owns partition 0 keeps the default lists fresh and, when it takes the partition, writes all cards."""
+        carded: InterestPartition | None = None
+        while True:
+            for partition in self._work():
+                if partition.partition != _SINGLE:
+                    continue
+                if partition is not carded:
+                    await self._write_all_cards()
+                    carded = partition
+                await self._publisher.publish_defaults(partition)
+            # A partition that has just been taken should not wait a whole interval for its first default list.
+            await asyncio.sleep(self._settings.default_list_interval_s if carded else _WATCH_S)
+
+    async def _write_all_cards(self) -> None:
+        cards = self._catalogue.cards()
+        for start in range(0, len(cards), _CARDS):
+            await self._publisher.write_cards(cards[start : start + _CARDS])
+
+
+def run(settings: Settings) -> None:
+    """
+    Run an interest worker until SIGTERM.
+
+    Raises
+    ------
+    FreshetError
+        With the reason it ended.
+
+    """
+    run_role(settings, Worker(settings))
