@@ -49,9 +49,9 @@ class BoundedProducer:
                 enable_idempotence=True,
                 linger_ms=1,
                 delivery_timeout_ms=round(settings.kafka_timeout_s * 1000),
-                # Failures are raised below; librdkafka would print each reconnect as well.
-                log_level=2,
             )
+            # Failures are raised below; librdkafka would print each reconnect as well.
+            | {"log_level": 2}
         )
 
     def send(self, topic: str, key: bytes, value: bytes | None) -> None:
