@@ -39,9 +39,15 @@ class Watermark:
         self._committed: dict[tuple[str, int], int] = {}
 
     def add(self, positions: Iterable[Position]) -> None:
-        """Take note of records read and not finished; offsets of a partition come in rising order."""
+        """
+        Take note of records read and not finished; offsets of a partition come in rising order.
+
+        One that comes again means that the partition was read again from an earlier place: it starts anew.
+        """
         for topic, partition, offset in positions:
             at = (topic, partition)
+            if offset < self._next.get(at, 0):
+                self.drop([at])
             self._order.setdefault(at, deque()).append(offset)
             self._open.setdefault(at, set()).add(offset)
             self._next[at] = offset + 1
@@ -61,7 +67,11 @@ class Watermark:
 
     def commits(self) -> dict[tuple[str, int], int]:
         """Return the next offset to read of every partition that has moved since `committed` was told."""
-        return {at: offset for at in self._order if (offset := self._mark(at)) != self._committed.get(at)}
+        return {at: offset for at, offset in self.marks().items() if offset != self._committed.get(at)}
+
+    def marks(self) -> dict[tuple[str, int], int]:
+        """Return the next offset to read of every partition."""
+        return {at: order[0] if order else self._next[at] for at, order in self._order.items()}
 
     def committed(self, offsets: dict[tuple[str, int], int]) -> None:
         """Take note of what Kafka has accepted."""
@@ -77,7 +87,3 @@ class Watermark:
     def pending(self) -> int:
         """Records read and not finished."""
         return sum(len(offsets) for offsets in self._open.values())
-
-    def _mark(self, at: tuple[str, int]) -> int:
-        order = self._order[at]
-        return order[0] if order else self._next[at]

@@ -1,0 +1,196 @@
+"""
+Items read and not encoded yet: the newest version of each, unchanged ones left out.
+
+Nothing here waits or talks to Kafka. `admit` sorts records into work and what is settled already; `take` gives the
+batch of the longest-waiting item.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from models.batching import plan_batches
+from models.text import canonical_text, content_hash
+from streams.encoding.seen import Seen
+from streams.encoding.watermark import Position
+from streams.wire.dead_letters import DeadLetter
+from streams.wire.items import Item, decode_item
+from streams.wire.limits import Rejected
+
+Tokenize = Callable[[Sequence[str]], list[list[int]]]
+
+
+class Record(NamedTuple):
+    """One record of `items` or of `item-sightings` (`shop` tells which), as Kafka gave it."""
+
+    position: Position
+    shop: bool
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(slots=True)
+class Job:
+    """One item to encode, the record that says so, and every record that is settled once it is out."""
+
+    item_id: str
+    content_hash: bytes
+    text: str
+    record: Record
+    positions: list[Position]
+    tokens: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Admission:
+    """
+    What became of the records of one poll, apart from those now in the backlog.
+
+    Attributes
+    ----------
+    refused
+        For `dead-letters`.
+    gone
+        Items whose vector is to be deleted.
+    settled
+        Records that are done once `refused` and `gone` are out.
+    outcomes
+        Counts for the metrics.
+
+    """
+
+    refused: list[DeadLetter] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    settled: list[Position] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
+class Backlog:
+    """The items to encode, oldest first."""
+
+    def __init__(self, seen: Seen, tokenize: Tokenize, now_ms: Callable[[], int]) -> None:
+        self._seen = seen
+        self._tokenize = tokenize
+        self._now_ms = now_ms
+        self._jobs: dict[str, Job] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def admit(self, records: Iterable[Record]) -> Admission:
+        """Decode records, let the newest version of an item win, leave out what is encoded, tokenise the rest."""
+        admission = Admission()
+        fresh: dict[str, Job] = {}
+        for record in records:
+            decoded = decode_item(record.key, record.value)
+            if isinstance(decoded, Rejected):
+                self._refuse(record, decoded, admission)
+                continue
+            item_id = decoded if isinstance(decoded, str) else decoded.item_id
+            if not record.shop and self._shop_speaks(item_id):
+                _settle(admission, record, "superseded")
+            elif isinstance(decoded, str):
+                fresh.pop(item_id, None)
+                self._delete(item_id, admission, record, "deleted", silent=False)
+            elif not (text := _text(decoded)):
+                fresh.pop(item_id, None)
+                self._delete(item_id, admission, record, "no_text", silent=record.shop)
+            elif job := self._queue(item_id, text, record, admission):
+                fresh[item_id] = job
+        jobs = list(fresh.values())
+        for job, tokens in zip(jobs, self._tokenize([job.text for job in jobs]) if jobs else (), strict=True):
+            job.tokens = tokens
+        return admission
+
+    def take(self, budget_tokens: int) -> list[Job]:
+        """Remove and return the batch, by token budget and similar length, that holds the oldest item."""
+        jobs = list(self._jobs.values())
+        for batch in plan_batches([len(job.tokens) for job in jobs], budget_tokens):
+            if 0 in batch:
+                taken = [jobs[place] for place in sorted(batch)]
+                for job in taken:
+                    del self._jobs[job.item_id]
+                return taken
+        return []
+
+    def put_back(self, jobs: Iterable[Job]) -> None:
+        """Return a batch that was taken and not encoded to the front; nothing was admitted meanwhile."""
+        self._jobs = {job.item_id: job for job in jobs} | self._jobs
+
+    def drop(self, partitions: set[tuple[str, int]]) -> list[Position]:
+        """
+        Remove the items whose record came from partitions that were taken away.
+
+        Returns
+        -------
+        Their other records, which are settled: whoever has the partition now encodes the newer version.
+
+        """
+        settled: list[Position] = []
+        for job in list(self._jobs.values()):
+            job.positions = [position for position in job.positions if position[:2] not in partitions]
+            if job.record.position[:2] in partitions:
+                settled += job.positions
+                del self._jobs[job.item_id]
+        return settled
+
+    def _shop_speaks(self, item_id: str) -> bool:
+        pending = self._jobs.get(item_id)
+        return self._seen.shop_owns(item_id) or (pending is not None and pending.record.shop)
+
+    def _refuse(self, record: Record, rejected: Rejected, admission: Admission) -> None:
+        topic, partition, offset = record.position
+        letter = DeadLetter.of(rejected, topic, partition, offset, self._now_ms(), record.key, record.value)
+        admission.refused.append(letter)
+        _settle(admission, record, "refused")
+
+    def _delete(self, item_id: str, admission: Admission, record: Record, outcome: str, *, silent: bool) -> None:
+        """Let the item have no vector: it is deleted, or has no text."""
+        if (pending := self._jobs.pop(item_id, None)) is not None:
+            admission.settled += pending.positions
+        # A tombstone by the shop goes out always: it costs little, and a vector that could not be read back goes too.
+        if item_id in self._seen or record.value is None:
+            admission.gone.append(item_id)
+        self._seen.forget(item_id, silent=silent)
+        _settle(admission, record, outcome)
+
+    def _queue(self, item_id: str, text: str, record: Record, admission: Admission) -> Job | None:
+        """Return the job that is new and has to be tokenised, if any."""
+        digest = content_hash(text)
+        pending = self._jobs.get(item_id)
+        if self._seen.current(item_id, digest, shop=record.shop):
+            if pending is not None:  # changed and changed back
+                del self._jobs[item_id]
+                admission.settled += pending.positions
+            _settle(admission, record, "unchanged")
+            return None
+        if pending is None:
+            job = Job(item_id, digest, text, record, [record.position])
+        else:
+            admission.outcomes["coalesced"] += 1
+            if pending.content_hash == digest:
+                pending.record = record
+                pending.positions.append(record.position)
+                return None
+            job = Job(item_id, digest, text, record, [*pending.positions, record.position])
+        self._jobs[item_id] = job
+        return job
+
+
+def _settle(admission: Admission, record: Record, outcome: str) -> None:
+    admission.settled.append(record.position)
+    admission.outcomes[outcome] += 1
+
+
+def _text(item: Item) -> str:
+    return canonical_text(
+        title=item.title,
+        category=item.category,
+        brand=item.brand,
+        description=item.description,
+        attributes=item.attributes,
+        tags=item.tags,
+    )

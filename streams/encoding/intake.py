@@ -1,0 +1,236 @@
+"""What the encoder reads: one member of the fingerprint's consumer group, over `items` and `item-sightings`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import structlog
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    KafkaError,
+    RebalanceInProgressError,
+    RetriableError,
+    UnknownMemberIdError,
+)
+
+from streams import metrics
+from streams.encoding.backlog import Record
+from streams.encoding.watermark import Position
+from streams.errors import DependencyError
+from streams.kafka.clients import kafka_python_config
+from streams.settings import Settings
+from streams.topics import full_name
+
+_LOG = structlog.get_logger(__name__)
+
+SOURCES = ("items", "item-sightings")
+
+#: Records of one poll: a few batches' worth, so that rebalances and stops are noticed between them.
+_POLL_RECORDS = 500
+
+#: kafka-python is silent when the brokers are away, so they are asked this often; lag is measured on the way.
+_CONTACT_INTERVAL_S = 5.0
+_CONTACT_TIMEOUT_S = 3.0
+_COMMIT_TIMEOUT_S = 3.0
+
+_MEMBERSHIP_LOST = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
+
+
+class Polled(NamedTuple):
+    """
+    Records of one poll, and what changed in the assignment before them.
+
+    Attributes
+    ----------
+    lost
+        Partitions that were taken away, even if they have come back since: they are read from their last commit.
+    gained
+        Whether partitions have come.
+
+    """
+
+    records: list[Record]
+    lost: set[tuple[str, int]]
+    gained: bool
+
+
+class _Changes(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python ships no types
+    """
+    Takes note of rebalances, on kafka-python's own thread; the role's thread reads them after each poll.
+
+    Partitions that are revoked and assigned again in one rebalance keep their position, so a revocation alone
+    changes nothing; lost ones (the member was thrown out) are read again from the last commit.
+    """
+
+    def __init__(self) -> None:
+        self.rebalancing = True
+        self.held: set[tuple[str, int]] = set()
+        self._lost: set[tuple[str, int]] = set()
+        self._gained = False
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        """Stop encoding until it is known what stays."""
+        del revoked
+        self.rebalancing = True
+
+    def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        """Drop what another member has by now."""
+        self.rebalancing = True
+        self._lost |= _places(lost)
+        self.held -= _places(lost)
+
+    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """Take the whole new assignment."""
+        now = _places(assigned)
+        self._lost |= self.held - now
+        self._gained = self._gained or bool(now - self.held)
+        self.held = now
+        self.rebalancing = False
+
+    def drain(self) -> tuple[set[tuple[str, int]], bool]:
+        """Return (lost, gained) since the last call; no callback runs meanwhile: they run inside `poll` only."""
+        lost, gained = self._lost, self._gained
+        self._lost, self._gained = set(), False
+        return lost, gained
+
+
+class Intake:
+    """
+    The consumer, its assignment and its commits.
+
+    Raises
+    ------
+    DependencyError
+        From every method: when Kafka refuses, or is away for longer than `kafka_timeout_s`.
+
+    """
+
+    def __init__(self, settings: Settings, group: str) -> None:
+        self._settings = settings
+        self._topics = {full_name(settings, name): name for name in SOURCES}
+        self._changes = _Changes()
+        self._paused = False
+        self._contact = self._asked = time.monotonic()
+        try:
+            self._consumer = KafkaConsumer(
+                **kafka_python_config(
+                    settings,
+                    group_id=group,
+                    group_instance_id=settings.kafka_group_instance_id or None,
+                    client_id=settings.role_id or "freshet-encoder",
+                    auto_offset_reset="earliest",
+                    enable_auto_commit=False,
+                    allow_auto_create_topics=False,
+                    session_timeout_ms=round(settings.kafka_session_timeout_s * 1000),
+                    heartbeat_interval_ms=round(min(3.0, settings.kafka_session_timeout_s / 3) * 1000),
+                    max_poll_records=_POLL_RECORDS,
+                    bootstrap_timeout_ms=round(settings.kafka_timeout_s * 1000),
+                )
+            )
+            self._consumer.subscribe(list(self._topics), listener=self._changes)
+        except (KafkaError, OSError) as error:
+            raise _sentence(settings, "cannot be joined", error) from error
+
+    @property
+    def rebalancing(self) -> bool:
+        """Whether it is not known at the moment which partitions are ours."""
+        return self._changes.rebalancing
+
+    @property
+    def held(self) -> set[tuple[str, int]]:
+        """Partitions of this member."""
+        return self._changes.held
+
+    def poll(self, timeout_s: float, *, full: bool) -> Polled:
+        """Return what has come; `full` keeps the membership alive and reads nothing."""
+        try:
+            if full:
+                self._consumer.pause(*self._consumer.assignment())
+            elif self._paused:
+                self._consumer.resume(*self._consumer.paused())
+            self._paused = full
+            found = self._consumer.poll(timeout_ms=round(timeout_s * 1000))
+        except (KafkaError, OSError) as error:
+            raise _sentence(self._settings, "cannot be read", error) from error
+        if found:
+            self._contact = time.monotonic()
+        lost, gained = self._changes.drain()
+        records = [
+            Record(
+                Position(raw.topic, raw.partition, raw.offset),
+                self._topics[raw.topic] == "items",
+                raw.key,
+                raw.value,
+            )
+            for batch in found.values()
+            for raw in batch
+        ]
+        return Polled(records, lost, gained)
+
+    def commit(self, offsets: Mapping[tuple[str, int], int]) -> bool:
+        """Commit next offsets; False when Kafka did not take them now (membership lost, or away)."""
+        if not offsets:
+            return True
+        try:
+            self._consumer.commit(
+                {TopicPartition(*at): OffsetAndMetadata(offset, "", -1) for at, offset in offsets.items()},
+                timeout_ms=round(_COMMIT_TIMEOUT_S * 1000),
+            )
+        except _MEMBERSHIP_LOST as error:
+            _LOG.info("commit_refused", reason=str(error))
+            return False
+        except RetriableError as error:
+            _LOG.warning("commit_delayed", reason=str(error))
+            return False
+        except (KafkaError, OSError) as error:
+            raise _sentence(self._settings, "refused a commit", error) from error
+        self._contact = time.monotonic()
+        return True
+
+    def watch(self, pending: int) -> None:
+        """
+        Ask the brokers for the ends of our partitions, now and then, and export the lag.
+
+        `pending` records are read and not settled.
+        """
+        now = time.monotonic()
+        if now - self._asked < _CONTACT_INTERVAL_S:
+            return
+        self._asked = now
+        held = [TopicPartition(*at) for at in self.held] or [TopicPartition(next(iter(self._topics)), 0)]
+        try:
+            ends = self._consumer.end_offsets(held, timeout_ms=round(_CONTACT_TIMEOUT_S * 1000))
+            lag = dict.fromkeys(SOURCES, 0)
+            for partition in held if self.held else ():
+                position = self._consumer.position(partition, timeout_ms=round(_CONTACT_TIMEOUT_S * 1000))
+                lag[self._topics[partition.topic]] += max(0, ends[partition] - position)
+        except (KafkaError, OSError) as error:
+            if now - self._contact > self._settings.kafka_timeout_s:
+                raise _sentence(
+                    self._settings, f"did not answer for {self._settings.kafka_timeout_s:g} s", error
+                ) from error
+            _LOG.warning("kafka_silent", seconds=round(now - self._contact, 1), error=str(error))
+            return
+        self._contact = time.monotonic()
+        lag["items"] += pending
+        for name, records in lag.items():
+            metrics.LAG_RECORDS.labels(name).set(records)
+
+    def close(self) -> None:
+        """Leave the group; the others take over at once."""
+        try:
+            self._consumer.close(autocommit=False, timeout_ms=3000)
+        except (KafkaError, OSError) as error:
+            _LOG.warning("leave_failed", error=str(error))
+
+
+def _places(partitions: Iterable[Any]) -> set[tuple[str, int]]:
+    return {(partition.topic, partition.partition) for partition in partitions}
+
+
+def _sentence(settings: Settings, what: str, error: BaseException) -> DependencyError:
+    return DependencyError(f"Kafka at {settings.kafka_bootstrap} {what}: {error}")
