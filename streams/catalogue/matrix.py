@@ -1,7 +1,8 @@
 """
 The catalogue in memory: dense rows, one matrix of vectors, the cards of the items.
 
-Not thread safe: the worker applies records on its loop while no ranking call is running.
+Not thread safe, with one exception: the worker applies records on its loop while no ranking call is running, but
+rows may be given out at any time, because a `View` does not see them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import bisect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,29 @@ class Applied:
     reset: bool = False
     cards: list[Item] = field(default_factory=list)
     experiments: list[ExperimentTold] = field(default_factory=list)
+
+
+class View(NamedTuple):
+    """
+    The rows of one moment.
+
+    Attributes
+    ----------
+    vectors
+        (m, dim) float32 unit rows or zeros.
+    popularity
+        (m,) float32 in 0..1.
+    offered
+        (m,) bool: listed and in stock.
+    order
+        (m,) int64, a permutation: the place of each row's id among the sorted ids.
+
+    """
+
+    vectors: Floats
+    popularity: Floats
+    offered: npt.NDArray[np.bool_]
+    order: npt.NDArray[np.int64]
 
 
 class Catalogue:
@@ -120,19 +144,20 @@ class Catalogue:
     @property
     def popularity(self) -> Floats:
         """Decayed popularity (capacity,) float32, 1 for the most popular item."""
-        if self._popularity is None:
+        popularity = self._popularity
+        if popularity is None:
             top = self._demand.max()
             relative = np.exp2(self._demand - top) if math.isfinite(top) else np.zeros(len(self._demand))
-            self._popularity = relative.astype(np.float32)
-        return self._popularity
+            popularity = self._popularity = relative.astype(np.float32)
+        return popularity
 
     @property
     def order(self) -> npt.NDArray[np.int64]:
         """Place (rows,) int64 of each row's id among all sorted ids: the tie order of lists."""
         missing = self._ids[len(self._order) :]
         if len(missing) > _MAX_INSERTS:
-            self._sorted_ids = sorted(self._ids)
-            rows = np.fromiter((self._rows[item_id] for item_id in self._sorted_ids), np.int64, len(self._ids))
+            self._sorted_ids = sorted(self._ids[: len(self._order) + len(missing)])
+            rows = self.find(self._sorted_ids)
             self._order = np.empty(len(rows), np.int64)
             self._order[rows] = np.arange(len(rows))
         else:
@@ -141,6 +166,12 @@ class Catalogue:
                 self._sorted_ids.insert(place, item_id)
                 self._order = np.append(self._order + (self._order >= place), place)
         return self._order
+
+    def view(self) -> View:
+        """Return what a ranking call reads: the rows given out so far."""
+        order = self.order
+        count = len(order)
+        return View(self.vectors[:count], self.popularity[:count], self.listed[:count] & self.in_stock[:count], order)
 
     def row(self, item_id: str) -> int:
         """Return the item's row; a new one when the item was never met."""
@@ -176,11 +207,6 @@ class Catalogue:
         """Return the card of every item that has one."""
         cards = (self.card(item_id) for item_id in self._ids)
         return [card for card in cards if card is not None]
-
-    def cards(self) -> list[Item]:
-        """Return the cards of all listed items."""
-        known = (self.card(self._ids[row]) for row in np.flatnonzero(self.listed[: len(self)]))
-        return [card for card in known if card is not None]
 
     def upsert_item(self, item: Item, source: ItemSource = "items") -> bool:
         """Take a snapshot; return whether the item's card changed. A sighting never stands over the shop's word."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from models.decay import decay
 from models.ranking import SCORE_STEP, Masked, RankingParameters, queries, search
 from models.reasons import contributions, event_weights, shares, strongest
-from streams.catalogue.matrix import Catalogue
+from streams.catalogue.matrix import Catalogue, View
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.events import TYPE_CODES
 from streams.wire.recommendations import Because, RankedItem
@@ -104,35 +104,24 @@ class Ranker:
         """Return the list of each user, in the order of the requests."""
         if not requests:
             return []
-        catalogue = self._catalogue
-        count = len(catalogue)
+        view = self._catalogue.view()
         asked = queries(
-            self._stack([request.short for request in requests]),
-            self._stack([request.long for request in requests]),
-            self._stack([request.negative for request in requests]),
+            _stack([request.short for request in requests], view),
+            _stack([request.long for request in requests], view),
+            _stack([request.negative for request in requests], view),
             [request.parameters for request in requests],
         )
         top = search(
-            asked, catalogue.vectors[:count], catalogue.popularity[:count],
-            catalogue.listed[:count] & catalogue.in_stock[:count], catalogue.order, self._size + _SPARE,
-            self._masked(requests),
+            asked, view.vectors, view.popularity, view.offered, view.order, self._size + _SPARE,
+            self._masked(requests, len(view.order)),
         )  # fmt: skip
         ranked = []
         for index, request in enumerate(requests):
             rows = top.columns[index]
-            ranked.append(Ranked(self._list(request, rows[rows >= 0])))
+            ranked.append(Ranked(self._list(request, view, rows[rows >= 0])))
         return ranked
 
-    def _stack(self, vectors: Sequence[Floats]) -> Floats:
-        """Return (n, dim); a vector of another dimension is of another vector space and says nothing here."""
-        dim = self._catalogue.dim
-        stacked = np.zeros((len(vectors), dim), np.float32)
-        for index, vector in enumerate(vectors):
-            if vector.shape[0] == dim:
-                stacked[index] = vector
-        return stacked
-
-    def _masked(self, requests: Sequence[RankRequest]) -> Masked:
+    def _masked(self, requests: Sequence[RankRequest], count: int) -> Masked:
         users: list[Rows] = []
         columns: list[Rows] = []
         for index, request in enumerate(requests):
@@ -141,33 +130,33 @@ class Ranker:
                 barred.update(event.item_id for event in request.recent)
             if barred:
                 rows = self._catalogue.find(list(barred))
-                rows = rows[rows >= 0]
+                rows = rows[(rows >= 0) & (rows < count)]
                 columns.append(rows)
                 users.append(np.full(len(rows), index, np.int64))
         if not users:
             return Masked(np.empty(0, np.int64), np.empty(0, np.int64))
         return Masked(np.concatenate(users), np.concatenate(columns))
 
-    def _list(self, request: RankRequest, rows: Rows) -> tuple[RankedItem, ...]:
+    def _list(self, request: RankRequest, view: View, rows: Rows) -> tuple[RankedItem, ...]:
         """Score the candidates again exactly, put them in order, and say why."""
-        catalogue, parameters = self._catalogue, request.parameters
-        vectors = catalogue.vectors[rows].astype(np.float64)
-        short_scale = self._scale(request.short, parameters.short)
-        long_scale = self._scale(request.long, parameters.long)
+        parameters = request.parameters
+        vectors = view.vectors[rows].astype(np.float64)
+        short_scale = _scale(request.short, parameters.short, view)
+        long_scale = _scale(request.long, parameters.long, view)
         liked = np.zeros(len(rows))
         if short_scale:
             liked += vectors @ request.short.astype(np.float64) * short_scale
         if long_scale:
             liked += vectors @ request.long.astype(np.float64) * long_scale
         personal = liked
-        if negative_scale := self._scale(request.negative, parameters.negative):
+        if negative_scale := _scale(request.negative, parameters.negative, view):
             personal = liked - np.maximum(vectors @ request.negative.astype(np.float64) * negative_scale, 0.0)
-        popular = parameters.popularity * catalogue.popularity[rows].astype(np.float64)
+        popular = parameters.popularity * view.popularity[rows].astype(np.float64)
         steps = np.rint((personal + popular) * _STEPS).astype(np.int64)
-        best = np.lexsort((catalogue.order[rows], -steps))[: self._size]
-        reasons = self._reasons(request, short_scale, long_scale, vectors[best], liked[best])
+        best = np.lexsort((view.order[rows], -steps))[: self._size]
+        reasons = self._reasons(request, view, (short_scale, long_scale), vectors[best], liked[best])
         return tuple(
-            RankedItem(catalogue.item_id(row), rank, step / _STEPS, _source(mine, theirs), because)
+            RankedItem(self._catalogue.item_id(row), rank, step / _STEPS, _source(mine, theirs), because)
             for rank, (row, step, mine, theirs, because) in enumerate(
                 zip(
                     rows[best].tolist(), steps[best].tolist(), personal[best].tolist(), popular[best].tolist(),
@@ -177,15 +166,8 @@ class Ranker:
             )
         )  # fmt: skip
 
-    def _scale(self, vector: Floats, weight: float) -> float:
-        """Return what makes a vector as long as its ranking weight; 0 where it says nothing."""
-        if vector.shape[0] != self._catalogue.dim:
-            return 0.0
-        length = float(np.linalg.norm(vector.astype(np.float64)))
-        return weight / length if length > 0 else 0.0
-
     def _reasons(
-        self, request: RankRequest, short_scale: float, long_scale: float, vectors: Doubles, liked: Doubles
+        self, request: RankRequest, view: View, scales: tuple[float, float], vectors: Doubles, liked: Doubles
     ) -> list[tuple[Because, ...]]:
         """Return the events behind each item; equal events (same item, same type) speak as one."""
         groups: dict[tuple[str, int], list[int]] = {}
@@ -193,12 +175,12 @@ class Ranker:
             groups.setdefault((event.item_id, event.type_code), []).append(event.ts_ms)
         spoken = [group for group in groups if self._weights[group[1]] > 0]
         rows = self._catalogue.find([item_id for item_id, _ in spoken])
-        if not (short_scale or long_scale) or not len(vectors) or not (rows >= 0).any():
+        known = (rows >= 0) & (rows < len(view.order))
+        if not any(scales) or not len(vectors) or not known.any():
             return [()] * len(vectors)
-        spoken = [group for group, row in zip(spoken, rows.tolist(), strict=True) if row >= 0]
-        rows = rows[rows >= 0]
-        weights = self._group_weights(request.now_ms, spoken, groups, short_scale, long_scale)
-        contributed = contributions(weights, self._catalogue.vectors[rows].astype(np.float64), vectors)
+        spoken = [group for group, is_known in zip(spoken, known.tolist(), strict=True) if is_known]
+        weights = self._group_weights(request.now_ms, spoken, groups, scales)
+        contributed = contributions(weights, view.vectors[rows[known]].astype(np.float64), vectors)
         share = shares(contributed, liked)
         share[liked <= 0] = 0.0
         named = strongest(share, MAX_REASONS)
@@ -214,7 +196,7 @@ class Ranker:
 
     def _group_weights(
         self, now_ms: int, spoken: Sequence[tuple[str, int]], groups: dict[tuple[str, int], list[int]],
-        short_scale: float, long_scale: float,
+        scales: tuple[float, float],
     ) -> Doubles:  # fmt: skip
         """Return with which factor each group's item vector stands in the query."""
         sizes = [len(groups[group]) for group in spoken]
@@ -222,7 +204,25 @@ class Ranker:
         starts = np.cumsum([0, *sizes[:-1]])
         typed = self._weights[[type_code for _, type_code in spoken]]
         short, long = (typed * np.add.reduceat(decay(ages, half_life), starts) for half_life in self._half_lives_s)
-        return event_weights(short, long, short_scale, long_scale)
+        return event_weights(short, long, *scales)
+
+
+def _stack(vectors: Sequence[Floats], view: View) -> Floats:
+    """Return (n, dim); a vector of another dimension is of another vector space and says nothing here."""
+    dim = view.vectors.shape[1]
+    stacked = np.zeros((len(vectors), dim), np.float32)
+    for index, vector in enumerate(vectors):
+        if vector.shape[0] == dim:
+            stacked[index] = vector
+    return stacked
+
+
+def _scale(vector: Floats, weight: float, view: View) -> float:
+    """Return what makes a vector as long as its ranking weight; 0 where it says nothing."""
+    if vector.shape[0] != view.vectors.shape[1]:
+        return 0.0
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    return weight / length if length > 0 else 0.0
 
 
 def _source(personal: float, popular: float) -> str:
