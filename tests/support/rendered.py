@@ -46,14 +46,21 @@ class Rendered:
         return found
 
     def environment(self, name: str) -> dict[str, str]:
-        """Return the literal environment of a workload; references to the pod become example values."""
+        """Return the environment of a workload, the image's below its own; references become example values."""
         container = self.containers()[name]
-        variables: dict[str, str] = {}
+        variables = image_environment()
         for source in container.get("envFrom", []):
             variables |= self.named("ConfigMap", source["configMapRef"]["name"])["data"]
         for variable in container.get("env", []):
             variables[variable["name"]] = variable.get("value") or _example(variable["valueFrom"], name)
         return variables
+
+
+def image_environment() -> dict[str, str]:
+    """Return what the last stage of the Dockerfile sets."""
+    last = (DEPLOY / "Dockerfile").read_text().rpartition("\nFROM ")[2].replace("\\\n", " ")
+    lines = [line.removeprefix("ENV ") for line in last.splitlines() if line.startswith("ENV ")]
+    return dict(pair.split("=", 1) for line in lines for pair in line.split())
 
 
 def _example(source: dict[str, Any], name: str) -> str:
