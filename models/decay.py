@@ -49,14 +49,17 @@ def decayed_sum(epochs: Mapping[int, int], now_ms: int, half_life_s: float) -> f
     """
     Return the value at `now_ms` of the integers that `epoch_share` gave, summed by epoch.
 
+    The epochs' span is best kept to `KEPT_EPOCHS`: the sum is taken in an integer of as many more bits.
+
     >>> epoch, share = epoch_share(2_000, 3.0, half_life_s=1.0)
     >>> decayed_sum({epoch: share}, 3_000, half_life_s=1.0)
     1.5
     """
     if not epochs:
         return 0.0
-    first = min(epochs)
+    first, last = min(epochs), max(epochs)
     total = sum(share << (epoch - first) for epoch, share in epochs.items())
     now = now_ms / (half_life_s * 1000.0)
-    # Whole half-lives are powers of two, exact; only the rest of one is rounded.
-    return math.ldexp(float(total), first - FRACTION_BITS - math.floor(now)) / math.exp2(now - math.floor(now))
+    # Integers divide with one correct rounding at any size, and whole half-lives are powers of two, exact.
+    at_last = total / (1 << (last - first))
+    return math.ldexp(at_last, last - FRACTION_BITS - math.floor(now)) / math.exp2(now - math.floor(now))
