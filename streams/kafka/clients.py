@@ -7,6 +7,7 @@ project spells them.
 
 from __future__ import annotations
 
+import logging
 import ssl
 from typing import Any
 
@@ -37,6 +38,7 @@ def librdkafka_config(settings: Settings, **extra: Any) -> dict[str, Any]:
     config: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap,
         "security.protocol": settings.kafka_security_protocol,
+        "logger": logging.getLogger("librdkafka"),
     }
     if settings.kafka_security_protocol.startswith("SASL"):
         config |= {

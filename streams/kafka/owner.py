@@ -85,6 +85,7 @@ class Owner:
         work: Work,
         executor: Executor,
         known_end: Callable[[str], int | None],
+        on_fenced: Callable[[Owner, FencedError], None],
     ) -> None:
         self.partition = partition
         self.work = work
@@ -97,6 +98,7 @@ class Owner:
         self._topics = tuple(topics)
         self._executor = executor
         self._known_end = known_end
+        self._on_fenced = on_fenced
         self._transactions = PartitionTransactions(settings, settings.group(role), partition)
         self._aligner: Aligner | None = None
         self._goal: dict[str, int] = {}
@@ -119,19 +121,25 @@ class Owner:
         self.consumed, self._goal = await loop.run_in_executor(self._executor, self._restore)
         self.positions = dict(self.consumed)
         self._aligner = Aligner(self.consumed, self._known_end)
+        self._check_still_ours()
         # Step 4.
         records = list(self.work.opened(self))
         deadline = Deadline(self._settings.commit_timeout_s)
         await loop.run_in_executor(self._executor, self._transactions.commit, records, dict(self.consumed), deadline)
-        if self.state == "closed":
-            raise FencedError(f"partition {self.partition} was revoked while it was being taken")
+        self._check_still_ours()
         self.state = "catching_up"
         self._check_caught_up()
         seconds = time.monotonic() - started
         metrics.RESTORE_SECONDS.observe(seconds)
         _LOG.info("partition_taken", partition=self.partition, seconds=round(seconds, 3))
 
+    def _check_still_ours(self) -> None:
+        """End a take that a revoke has overtaken: opening later than the next owner would fence the rightful one."""
+        if self.state == "closed":
+            raise FencedError(f"partition {self.partition} was revoked while it was being taken")
+
     def _restore(self) -> tuple[dict[str, int], dict[str, int]]:
+        self._check_still_ours()
         deadline = Deadline(self._settings.kafka_timeout_s)
         # Step 1.
         self._transactions.open(deadline)
@@ -197,8 +205,11 @@ class Owner:
         self._dirty = True
         if self._committing:
             self._outbox.extend(records)
-        else:
+            return
+        try:
             self._transactions.produce(records)
+        except FencedError as error:
+            self._on_fenced(self, error)
 
     async def commit(self, deadline: Deadline) -> None:
         """

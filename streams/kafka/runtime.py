@@ -23,7 +23,7 @@ from faust.types import TP
 from yarl import URL
 
 from streams import metrics
-from streams.errors import AssignmentError, FencedError, FreshetError
+from streams.errors import AssignmentError, DependencyError, FencedError, FreshetError
 from streams.health import HealthServer
 from streams.kafka.clients import ssl_context
 from streams.kafka.deadline import Deadline
@@ -37,6 +37,8 @@ _LOG = structlog.get_logger(__name__)
 _THREADS = 8
 #: How often buffered runs that wait for a lagging topic are looked at again, and the loop's heartbeat is written.
 _TICK_S = 0.05
+#: Heartbeats per session timeout, as Kafka's documentation advises no more than a third; more tell a loss sooner.
+_HEARTBEAT_SHARE = 0.1
 #: A loop that did not tick for this long is stuck: one run or one gather takes well under a second.
 _LOOP_STUCK_S = 15.0
 
@@ -74,6 +76,7 @@ class Runtime:
         self._failure: asyncio.Future[None]
         self._app: faust.App
         self._tasks: set[asyncio.Task[None]] = set()
+        self._takes: dict[Owner, asyncio.Task[None]] = {}
         self._rebalancing = True
         self._last_tick = time.monotonic()
         self._stopping = False
@@ -145,7 +148,7 @@ class Runtime:
             broker=[URL(f"freshet://{address}") for address in settings.kafka_bootstrap.split(",")],
             broker_credentials=_credentials(settings),
             broker_session_timeout=settings.kafka_session_timeout_s,
-            broker_heartbeat_interval=settings.kafka_session_timeout_s / 10,
+            broker_heartbeat_interval=settings.kafka_session_timeout_s * _HEARTBEAT_SHARE,
             # A stuck loop is seen by liveness long before; Faust's default of 1,000 s would keep the partitions.
             broker_max_poll_interval=300.0,
             broker_max_poll_records=settings.max_poll_records,
@@ -202,12 +205,15 @@ class Runtime:
                 return
         _LOG.info("partitions_assigned", partitions=sorted(first))
         for number in sorted(first):
-            owner = Owner(
-                self.settings, self._role.name, number, self._role.topics, self._role.work(number),
-                self._executor, self._known_end(number),
-            )  # fmt: skip
-            self.owners[number] = owner
-            self.spawn(self._own(owner))
+            self._take(number)
+
+    def _take(self, number: int) -> None:
+        owner = Owner(
+            self.settings, self._role.name, number, self._role.topics, self._role.work(number),
+            self._executor, self._known_end(number), self._drop,
+        )  # fmt: skip
+        self.owners[number] = owner
+        self.spawn(self._own(owner))
 
     def _known_end(self, partition: int) -> Callable[[str], int | None]:
         return lambda topic: self._app.consumer.known_end(TP(topic, partition))
@@ -215,7 +221,11 @@ class Runtime:
     async def _own(self, owner: Owner) -> None:
         """Take a partition, let it flow, commit it on time until it is closed."""
         try:
-            await owner.take()
+            take = self._takes[owner] = asyncio.ensure_future(owner.take())
+            try:
+                await take
+            finally:
+                del self._takes[owner]
             tps = {TP(topic, owner.partition): offset for topic, offset in owner.consumed.items()}
             await self._app.consumer.release(tps, tps)
             while owner.state != "closed":
@@ -225,11 +235,28 @@ class Runtime:
             self._drop(owner, error)
 
     def _drop(self, owner: Owner, error: FencedError) -> None:
+        """
+        Drop a partition that somebody else has taken, at once.
+
+        Usually the group says so too within a heartbeat. If it does not, a worker that was late in being told took
+        the partition by mistake and has left it: then it is taken again.
+        """
+        if self.owners.get(owner.partition) is not owner:
+            owner.close()
+            return
         _LOG.warning("partition_fenced", partition=owner.partition, error=str(error))
         owner.close()
-        if self.owners.get(owner.partition) is owner:
-            del self.owners[owner.partition]
-            self._app.consumer.hold({TP(topic, owner.partition) for topic in self._role.topics})
+        del self.owners[owner.partition]
+        self._app.consumer.hold({TP(topic, owner.partition) for topic in self._role.topics})
+        self.spawn(self._take_again(owner.partition, self._app.consumer_generation_id))
+
+    async def _take_again(self, partition: int, generation: int) -> None:
+        # Three heartbeats: a worker that is no longer a member has been told by then, and is in another generation.
+        await asyncio.sleep(self.settings.kafka_session_timeout_s * 3 * _HEARTBEAT_SHARE)
+        current = self._app.consumer_generation_id == generation and not self._rebalancing and not self._stopping
+        if current and partition not in self.owners:
+            _LOG.warning("partition_taken_again", partition=partition)
+            self._take(partition)
 
     async def _on_revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
         """Commit and let go of every partition, all under one deadline."""
@@ -241,6 +268,7 @@ class Runtime:
     async def _release_all(self) -> None:
         owners, self.owners = list(self.owners.values()), {}
         deadline = Deadline(self.settings.commit_timeout_s)
+        await self._end_takes(owners, deadline)
         results = await asyncio.gather(
             *(self._commit_last(owner, deadline) for owner in owners), return_exceptions=True
         )
@@ -250,6 +278,19 @@ class Runtime:
                 _LOG.warning("partition_fenced", partition=owner.partition, error=str(result))
             elif isinstance(result, BaseException):
                 self.fail(result)
+
+    async def _end_takes(self, owners: Sequence[Owner], deadline: Deadline) -> None:
+        """
+        Wait for takes under way, which end at their next step.
+
+        The group forms anew only after this returns, so that none of them can fence the next owner.
+        """
+        takes = [self._takes[owner] for owner in owners if owner in self._takes]
+        for owner in owners:
+            if owner in self._takes:
+                owner.close()
+        if takes:
+            await asyncio.wait(takes, timeout=deadline.remaining_s())
 
     async def _commit_last(self, owner: Owner, deadline: Deadline) -> None:
         if owner.state in {"catching_up", "live"}:
@@ -261,6 +302,8 @@ class Runtime:
         while True:
             await asyncio.sleep(_TICK_S)
             self._last_tick = time.monotonic()
+            if self._app.crashed and not self._stopping:
+                self.fail(DependencyError(f"the consumer ended: {self._app.crash_reason!r}"))
             for owner in list(self.owners.values()):
                 owner.pump()
             owners = list(self.owners.values())

@@ -8,6 +8,7 @@ it fences whoever had the partition before.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -53,7 +54,8 @@ class PartitionTransactions:
     """
     The transactional producer of one partition.
 
-    Not thread safe: one thread uses it at a time, the event loop between commits and the commit thread during one.
+    One thread uses it at a time: the event loop produces between commits, `open`, `committed` and `commit` run in
+    threads. `close` may come at any time and waits for the step under way.
     """
 
     def __init__(self, settings: Settings, group: str, partition: int) -> None:
@@ -62,6 +64,8 @@ class PartitionTransactions:
         self._partition = partition
         self._producer: Producer | None = None
         self._members: Consumer | None = None
+        self._lock = threading.Lock()
+        self._closed = False
 
     def open(self, deadline: Deadline) -> None:
         """
@@ -71,8 +75,16 @@ class PartitionTransactions:
         ------
         DependencyError
             When Kafka does not answer before the deadline.
+        FencedError
+            When somebody else takes it at the same time, or `close` came first.
 
         """
+        with self._lock:
+            self._open(deadline)
+
+    def _open(self, deadline: Deadline) -> None:
+        if self._closed:
+            raise FencedError(f"partition {self._partition} was given up before it was taken")
         config = librdkafka_config(
             self._settings,
             transactional_id=f"{self._group}-{self._partition}",
@@ -91,6 +103,8 @@ class PartitionTransactions:
             self._producer.init_transactions(deadline.remaining_s())
             self._producer.begin_transaction()
         except KafkaException as error:
+            if error.args[0].code() in _FENCED:
+                raise self._translated(error, "taking it") from error
             raise DependencyError(f"taking partition {self._partition} failed: {_text(error)}") from error
 
     def committed(self, topics: Iterable[str], deadline: Deadline) -> dict[str, int]:
@@ -177,9 +191,19 @@ class PartitionTransactions:
             The transaction was aborted; the process must end and read again.
 
         """
-        assert self._producer is not None
-        assert self._members is not None
-        producer = self._producer
+        with self._lock:
+            if self._closed or self._producer is None or self._members is None:
+                raise FencedError(f"partition {self._partition} was given up before its commit")
+            self._commit(self._producer, self._members, records, offsets, deadline)
+
+    def _commit(
+        self,
+        producer: Producer,
+        members: Consumer,
+        records: Iterable[OutRecord],
+        offsets: Mapping[str, int],
+        deadline: Deadline,
+    ) -> None:
         try:
             # Step 1.
             for record in records:
@@ -190,7 +214,7 @@ class PartitionTransactions:
             # Step 3.
             producer.send_offsets_to_transaction(
                 [TopicPartition(topic, self._partition, offset) for topic, offset in offsets.items()],
-                self._members.consumer_group_metadata(),
+                members.consumer_group_metadata(),
                 deadline.remaining_s(),
             )
             # Step 4.
@@ -199,14 +223,13 @@ class PartitionTransactions:
         except KafkaException as error:
             translated = self._translated(error, "committing")
             if not isinstance(translated, FencedError):
-                self._abort(deadline)
+                self._abort(producer, deadline)
             raise translated from error
 
-    def _abort(self, deadline: Deadline) -> None:
+    def _abort(self, producer: Producer, deadline: Deadline) -> None:
         """Abort so that read-committed readers need not wait for the transaction's timeout; best effort."""
-        assert self._producer is not None
         try:
-            self._producer.abort_transaction(deadline.remaining_s())
+            producer.abort_transaction(deadline.remaining_s())
         except KafkaException as error:
             _LOG.warning("transaction_abort_failed", partition=self._partition, error=_text(error))
 
@@ -218,13 +241,15 @@ class PartitionTransactions:
 
     def close(self) -> None:
         """Drop the clients; an open transaction is left to the next owner's fence, which aborts it."""
-        if self._members is not None:
-            self._members.close()
-        self._members = None
-        if self._producer is not None:
-            self._producer.purge()
-            self._producer.flush(0)
-        self._producer = None
+        with self._lock:
+            self._closed = True
+            if self._members is not None:
+                self._members.close()
+            self._members = None
+            if self._producer is not None:
+                self._producer.purge()
+                self._producer.flush(0)
+            self._producer = None
 
 
 def _text(error: KafkaException) -> str:

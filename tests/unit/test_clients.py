@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import subprocess
 from pathlib import Path
@@ -46,7 +47,11 @@ def test_plaintext_names_only_the_brokers() -> None:
     """Without TLS and SASL no option of theirs is given."""
     settings = Settings(kafka_bootstrap="a:1,b:2")
 
-    assert librdkafka_config(settings) == {"bootstrap.servers": "a:1,b:2", "security.protocol": "PLAINTEXT"}
+    assert {
+        "bootstrap.servers": "a:1,b:2",
+        "security.protocol": "PLAINTEXT",
+        "logger": logging.getLogger("librdkafka"),
+    } == librdkafka_config(settings)
     assert kafka_python_config(settings) == {"bootstrap_servers": ["a:1", "b:2"], "security_protocol": "PLAINTEXT"}
     assert ssl_context(settings) is None
 
