@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from streams.commands import resources, roles
+from streams.commands import replay, resources, roles, stack, topics
 from streams.commands.settings import settings
 
 app = typer.Typer(
@@ -13,7 +13,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals hold settings, and settings hold secrets
 )
-roles.register(app)
+for commands in (stack, replay, topics, roles):
+    commands.register(app)
 app.command("settings")(settings)
 app.add_typer(resources.app)
 

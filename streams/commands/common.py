@@ -21,8 +21,15 @@ err = Console(stderr=True)
 
 
 def settings(**overrides: Any) -> Settings:
-    """Read the settings; options that were not given (None) do not override."""
-    return Settings.from_env(**{name: value for name, value in overrides.items() if value is not None})
+    """
+    Read the settings; options that were not given (None) do not override.
+
+    Where nothing names a Kafka or Redis, those that `freshet up` started are taken.
+    """
+    from streams.local.record import addresses
+
+    read = Settings.from_env(**{name: value for name, value in overrides.items() if value is not None})
+    return read.model_copy(update=addresses(read))
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:

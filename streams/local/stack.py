@@ -28,6 +28,9 @@ from streams.settings import ENV_PREFIX, Settings
 #: In the order they start; stopped the other way round.
 ROLES = ("encoder", "signals", "worker")
 
+#: File in the state folder: how far the demo moved each log in time. It belongs to Kafka's data.
+SHIFTS = "demo.json"
+
 #: A first start of the encoder downloads an 84 MB model before it is ready.
 READY_TIMEOUT_S = 300.0
 #: A role's last commit has `commit_timeout_s` (20 s); this leaves it room.
@@ -80,7 +83,7 @@ class Stack:
         """Return the port of a role's /readyz and /metrics."""
         return self._record.services[role].port
 
-    def up(self, roles: Iterable[str] = ROLES, options: Mapping[str, str] | None = None) -> None:
+    def up(self, roles: Iterable[str] = ROLES, options: Mapping[str, Mapping[str, str]] | None = None) -> None:
         """
         Start what does not run, create missing topics and return once every role is ready.
 
@@ -92,7 +95,7 @@ class Stack:
         roles
             Names out of `ROLES`.
         options
-            Settings of the roles beside the environment's, as `FRESHET_NAME` to value.
+            Settings of single roles where the environment says nothing: role to `FRESHET_NAME` to value.
 
         Raises
         ------
@@ -108,7 +111,7 @@ class Stack:
                 self._start_redis()
                 self._prepare_topics()
                 for role in roles:
-                    self._start_role(role, options or {})
+                    self._start_role(role, (options or {}).get(role, {}))
                 self._wait_ready(tuple(roles))
             except BaseException:
                 self._stop(self._started)
@@ -131,6 +134,22 @@ class Stack:
         self.down()
         for name in ("kafka", "redis", "logs"):
             shutil.rmtree(self._asked.state_dir / name, ignore_errors=True)
+        (self._asked.state_dir / SHIFTS).unlink(missing_ok=True)
+
+    def check_alive(self) -> None:
+        """
+        Look whether every recorded process still runs.
+
+        Raises
+        ------
+        DependencyError
+            When one has ended, with the end of its log.
+
+        """
+        for name, service in self._record.services.items():
+            if not service.process.alive():
+                log = service.process.log
+                raise DependencyError(f"the {name} has ended; the end of {log}:\n{service.process.last_lines()}")
 
     def readiness(self) -> list[Readiness]:
         """Return what each recorded process says, in the order they were started."""
@@ -209,25 +228,21 @@ class Stack:
         settings = self.settings
         return {
             "FRESHET_LOG_FORMAT": "json",
+            **options,
             **{name: value for name, value in os.environ.items() if name != "FRESHET_HEALTH_PORT"},
             "FRESHET_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
             "FRESHET_REDIS_URL": settings.redis_url,
             "FRESHET_STATE_DIR": str(settings.state_dir),
             "FRESHET_CACHE_DIR": str(settings.cache_dir),
-            **options,
         }
 
     def _wait_ready(self, roles: tuple[str, ...]) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
         waiting = dict.fromkeys(roles, "")
         while waiting:
+            self.check_alive()
             for role in list(waiting):
                 service = self._record.services[role]
-                if not service.process.alive():
-                    raise DependencyError(
-                        f"the {role} ended while starting; the end of {service.process.log}:\n"
-                        f"{service.process.last_lines()}"
-                    )
                 ready, waiting[role] = probe(service.port)
                 if ready:
                     del waiting[role]
