@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 #: Results go to stdout, progress and errors to stderr, so that `--json` output can be piped.
 out = Console(soft_wrap=True)
-err = Console(stderr=True)
+err = Console(stderr=True, soft_wrap=True)
 
 
 def settings(**overrides: Any) -> Settings:
