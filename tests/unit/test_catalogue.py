@@ -1,0 +1,179 @@
+"""The catalogue in memory: who may list an item, what a vector space change does, the tie order, what changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from streams.catalogue.matrix import Catalogue
+from streams.catalogue.records import (
+    CatalogueRecord,
+    ExperimentTold,
+    ItemGone,
+    ItemTold,
+    ResetVectors,
+    Served,
+    SignalsGone,
+    SignalsTold,
+    VectorGone,
+    VectorTold,
+)
+from streams.wire.items import Item
+from streams.wire.signals import ItemSignals
+
+SPACE = Served("f" * 16, 2, "model")
+EAST = np.array([1, 0], np.float32)
+NORTH = np.array([0, 1], np.float32)
+
+
+def listed(catalogue: Catalogue, item_id: str) -> bool:
+    """Whether an item is listed."""
+    return bool(catalogue.listed[catalogue.row(item_id)])
+
+
+def test_rows_are_dense_and_stay() -> None:
+    """A row is given at first sight, in order, and never changes while the arrays grow."""
+    catalogue = Catalogue(2)
+    ids = [f"i{number}" for number in range(5_000)]
+    expected = list(range(5_000))
+    assert expected == catalogue.rows(ids).tolist()
+    assert expected == catalogue.rows(ids).tolist()
+    assert ids == [catalogue.item_id(row) for row in expected]
+    assert catalogue.vectors.shape[0] >= len(ids)
+
+
+def test_find_gives_no_rows_out() -> None:
+    """Looking for an unknown item tells -1 and remembers nothing."""
+    catalogue = Catalogue(2)
+    catalogue.row("a")
+    assert catalogue.find(["b", "a"]).tolist() == [-1, 0]
+    assert len(catalogue) == 1
+
+
+@pytest.mark.parametrize("shop_first", [True, False])
+def test_the_shop_stands_over_sightings(*, shop_first: bool) -> None:
+    """In whatever order the topics are read, the shop's snapshot is the card."""
+    catalogue = Catalogue(2)
+    told: list[CatalogueRecord] = [
+        ItemTold(Item("a", title="shop"), "items"),
+        ItemTold(Item("a", title="seen"), "item-sightings"),
+    ]
+    catalogue.apply(told if shop_first else told[::-1])
+    card = catalogue.card("a")
+    assert card is not None
+    assert card.title == "shop"
+
+
+def test_a_sighting_lists_while_the_shop_says_nothing() -> None:
+    """An item met in an event only is listed, until its sighting goes."""
+    catalogue = Catalogue(2)
+    catalogue.apply([ItemTold(Item("a", title="seen"), "item-sightings")])
+    assert listed(catalogue, "a")
+    catalogue.apply([ItemGone("a", "item-sightings")])
+    assert not listed(catalogue, "a")
+
+
+@pytest.mark.parametrize("seen_first", [True, False])
+def test_a_deleted_item_is_not_listed_by_a_sighting(*, seen_first: bool) -> None:
+    """A tombstone is the shop's word, before or after an event showed the item; only the shop lists it again."""
+    catalogue = Catalogue(2)
+    told: list[CatalogueRecord] = [ItemTold(Item("a"), "item-sightings"), ItemGone("a", "items")]
+    catalogue.apply(told if seen_first else told[::-1])
+    assert not listed(catalogue, "a")
+    assert catalogue.card("a") is None
+    catalogue.apply([ItemTold(Item("a"), "items")])
+    assert listed(catalogue, "a")
+
+
+def test_out_of_stock_is_not_offered() -> None:
+    """An item that the shop has not in stock stays listed and is not offered."""
+    catalogue = Catalogue(2)
+    catalogue.upsert_item(Item("a", in_stock=False))
+    catalogue.upsert_item(Item("b"))
+    assert catalogue.view().offered.tolist() == [False, True]
+
+
+def test_new_and_changed_vectors_are_told_once() -> None:
+    """`Applied.vectors` names items whose vector is new or another one, not those told again alike or dropped since."""
+    catalogue = Catalogue()
+    first = catalogue.apply([ResetVectors(SPACE), VectorTold("a", EAST), VectorTold("b", EAST), VectorGone("b")])
+    assert first.reset
+    assert first.vectors == ["a"]
+    second = catalogue.apply([VectorTold("a", EAST), VectorTold("b", NORTH)])
+    assert not second.reset
+    assert second.vectors == ["b"]
+
+
+def test_a_vector_change_is_noted_by_revision() -> None:
+    """`changed_at` of a row moves with its vector alone, so that sums over vectors know when they are behind."""
+    catalogue = Catalogue(2)
+    catalogue.set_vector("a", EAST)
+    catalogue.set_vector("b", EAST)
+    before = catalogue.changed_at[:2].tolist()
+    catalogue.upsert_item(Item("a"))
+    catalogue.set_vector("b", EAST)
+    assert before == catalogue.changed_at[:2].tolist()
+    catalogue.set_vector("b", NORTH)
+    assert catalogue.changed_at[1] == catalogue.revision > before[1]
+
+
+def test_another_vector_space_voids_every_vector() -> None:
+    """A reset takes the new dimension, forgets vectors, keeps items, and counts as a change of each vector."""
+    catalogue = Catalogue()
+    catalogue.apply([ResetVectors(SPACE), VectorTold("a", EAST), ItemTold(Item("a"), "items")])
+    before = int(catalogue.changed_at[0])
+    catalogue.apply([ResetVectors(Served("e" * 16, 3))])
+    assert catalogue.dim == 3
+    assert catalogue.served == Served("e" * 16, 3)
+    assert not catalogue.has_vector.any()
+    assert listed(catalogue, "a")
+    assert catalogue.changed_at[0] > before
+
+
+def test_a_vector_of_another_dimension_is_refused() -> None:
+    """A wrong dimension is a bug of the caller, not something to store."""
+    with pytest.raises(ValueError, match="does not fit dimension 2"):
+        Catalogue(2).set_vector("a", np.ones(3, np.float32))
+
+
+def test_popularity_compares_masses_of_different_times() -> None:
+    """A mass told one half-life earlier counts half; the most popular item has 1, unknown ones 0."""
+    catalogue = Catalogue(2, half_life_popularity_s=10.0)
+    catalogue.set_signals("old", 8.0, 1_000_000)
+    catalogue.set_signals("new", 8.0, 1_010_000)
+    catalogue.row("unknown")
+    assert catalogue.popularity[:3].tolist() == [0.5, 1.0, 0.0]
+    catalogue.apply([SignalsGone("new"), SignalsTold(ItemSignals("unknown", 2.0, 1_000_000, 1.5, 3))])
+    assert catalogue.popularity[:3].tolist() == [1.0, 0.0, 0.25]
+    assert catalogue.trend[2] == 1.5
+
+
+@pytest.mark.parametrize("more", [1, 64, 65, 500])
+def test_the_tie_order_is_the_order_of_ids(more: int) -> None:
+    """Whether few or many ids are new, `order` is each id's place among all sorted ids."""
+    catalogue = Catalogue(2)
+    random = np.random.default_rng(more)
+    catalogue.rows([f"i{number}" for number in random.permutation(200)])
+    assert len(catalogue.order) == 200
+    catalogue.rows([f"i{number}" for number in 200 + random.permutation(more)])
+    ids = [catalogue.item_id(row) for row in range(len(catalogue))]
+    expected = [sorted(ids).index(item_id) for item_id in ids]
+    assert expected == catalogue.order.tolist()
+
+
+def test_a_view_does_not_see_later_rows() -> None:
+    """Rows given out while a ranking call runs change nothing in what it reads."""
+    catalogue = Catalogue(2)
+    catalogue.upsert_item(Item("a"))
+    view = catalogue.view()
+    catalogue.rows([f"i{number}" for number in range(3_000)])
+    assert [len(part) for part in view] == [1, 1, 1, 1]
+
+
+def test_experiments_are_passed_on() -> None:
+    """Experiment records leave as they came, in order; changed cards are told."""
+    told = ExperimentTold("e", b"{}")
+    item = Item("a", title="A")
+    applied = Catalogue(2).apply([told, ItemTold(item, "items"), ItemTold(item, "items")])
+    assert applied.experiments == [told]
+    assert applied.cards == [item]

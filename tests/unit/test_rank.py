@@ -1,0 +1,180 @@
+"""Ranking: what may stand in a list, in which order, from which source, for which reasons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.ranking import Floats, RankingParameters
+from streams.catalogue.matrix import Catalogue
+from streams.catalogue.records import Served
+from streams.interests.state import Interaction
+from streams.refresh.compose import compose
+from streams.refresh.rank import Ranker, RankRequest
+from streams.settings import Settings
+from streams.wire.events import TYPE_CODES
+from streams.wire.items import Item
+from streams.wire.recommendations import AsOf, Because, Trigger, decode_recommendation
+
+NOW_MS = 1_700_000_000_000
+DIM = 8
+SETTINGS = Settings(list_size=4)
+NOTHING = np.zeros(DIM, np.float32)
+
+
+def axis(number: int) -> Floats:
+    """Return a unit vector."""
+    vector: Floats = np.eye(DIM, dtype=np.float32)[number]
+    return vector
+
+
+def shop(items: int = 10) -> Catalogue:
+    """Return a catalogue of items i0, i1 and so on; item k points along axis k modulo `DIM`."""
+    catalogue = Catalogue()
+    catalogue.reset_vectors(Served("f" * 16, DIM))
+    for number in range(items):
+        catalogue.upsert_item(Item(f"i{number}"))
+        catalogue.set_vector(f"i{number}", axis(number % DIM))
+    return catalogue
+
+
+def request(short: Floats = NOTHING, **changes: Any) -> RankRequest:
+    """Return a request of a user who is interested in `short`."""
+    plain = RankRequest("u", "home", short, NOTHING, NOTHING, (), (), RankingParameters(), NOW_MS)
+    return plain._replace(**changes)
+
+
+def ids(catalogue: Catalogue, *requests: RankRequest) -> list[list[str]]:
+    """Return the item ids of each list."""
+    return [[item.item_id for item in ranked.items] for ranked in Ranker(catalogue, SETTINGS).rank(requests)]
+
+
+def event(item_id: str, kind: str = "clicks", age_s: float = 0.0) -> Interaction:
+    """Return an event of the past."""
+    return Interaction(NOW_MS - round(age_s * 1000), 1, item_id, TYPE_CODES[kind])
+
+
+def test_likeness_ranks_and_ids_break_ties() -> None:
+    """The liked direction comes first; items that score alike stand in the order of their ids."""
+    assert ids(shop(), request(axis(3))) == [["i3", "i0", "i1", "i2"]]
+
+
+def test_what_may_not_be_listed_is_not() -> None:
+    """Excluded, unlisted, deleted and out-of-stock items stay out, however well they fit."""
+    catalogue = shop(8)
+    catalogue.upsert_item(Item("i0", in_stock=False))
+    catalogue.delete_item("i1")
+    catalogue.set_vector("unlisted", axis(0))
+    assert ids(catalogue, request(axis(0), excluded={"i2", "never met"})) == [["i3", "i4", "i5", "i6"]]
+
+
+def test_seen_items_stay_out_unless_a_variant_lets_them_in() -> None:
+    """`exclude_seen` holds back the items of the user's recent events."""
+    seen = request(axis(3), recent=[event("i3")])
+    shown = seen._replace(parameters=RankingParameters(exclude_seen=False))
+    assert ids(shop(), seen, shown) == [["i0", "i1", "i2", "i4"], ["i3", "i0", "i1", "i2"]]
+
+
+def test_a_dislike_costs_and_unlikeness_earns_nothing() -> None:
+    """An item near the negative vector falls behind neutral ones; one opposite to it does not rise."""
+    catalogue = shop(8)
+    catalogue.set_vector("i7", -axis(0))
+    assert ids(catalogue, request(negative=axis(0))) == [["i1", "i2", "i3", "i4"]]
+
+
+def test_popularity_fills_lists_of_cold_users() -> None:
+    """Without an interest the most popular come first, then the rest by id; each item names its source."""
+    catalogue = shop()
+    catalogue.set_signals("i9", 5.0, NOW_MS)
+    catalogue.set_signals("i7", 4.0, NOW_MS)
+    items = Ranker(catalogue, SETTINGS).default().items
+    assert [(item.item_id, item.rank, item.source) for item in items] == [
+        ("i9", 1, "popular"),
+        ("i7", 2, "popular"),
+        ("i0", 3, "catalogue"),
+        ("i1", 4, "catalogue"),
+    ]
+    assert [item.because for item in items] == [()] * 4
+
+
+def test_items_without_vectors_are_listed_by_popularity() -> None:
+    """An item whose vector is still on its way can be recommended all the same."""
+    catalogue = shop(3)
+    catalogue.upsert_item(Item("fresh"))
+    catalogue.set_signals("fresh", 1.0, NOW_MS)
+    assert ids(catalogue, request(axis(2))) == [["i2", "fresh", "i0", "i1"]]
+
+
+def test_lists_are_full_or_the_catalogue_is_empty() -> None:
+    """A list is shorter than asked only where there are no more items."""
+    assert [len(items) for items in ids(shop(3), request())] == [3]
+    assert ids(Catalogue(), request()) == [[]]
+    assert Ranker(shop(), SETTINGS).rank([]) == []
+
+
+def test_vectors_of_another_dimension_say_nothing() -> None:
+    """A user whose vectors are of the last vector space is ranked by popularity until they are made anew."""
+    assert ids(shop(), request(np.ones(3, np.float32))) == [["i0", "i1", "i2", "i3"]]
+
+
+def test_the_list_does_not_depend_on_the_batch() -> None:
+    """The same user and the same catalogue give the same list, alone or among others."""
+    random = np.random.default_rng(5)
+    catalogue = shop(0)
+    for number in range(300):
+        vector = random.standard_normal(DIM).astype(np.float32)
+        catalogue.upsert_item(Item(f"i{number}"))
+        catalogue.set_vector(f"i{number}", vector / np.linalg.norm(vector))
+    requests = [request(random.standard_normal(DIM).astype(np.float32)) for _ in range(40)]
+    ranker = Ranker(catalogue, SETTINGS)
+    assert [ranker.rank([one])[0] for one in requests] == ranker.rank(requests)
+
+
+def test_reasons_are_the_events_that_carry_the_item() -> None:
+    """Shares follow event weight, decay and likeness; equal events speak as one; dislikes and unknown items never."""
+    catalogue = shop(2)
+    catalogue.set_vector("i1", (axis(0) * np.float32(0.8) + axis(1) * np.float32(0.6)))
+    catalogue.set_vector("i9", axis(0))
+    catalogue.set_vector("i8", axis(1))
+    recent = [
+        event("i9"),
+        event("i9", age_s=SETTINGS.half_life_short_s),
+        event("i8", "carts"),
+        event("i9", "dislikes"),
+        event("gone"),
+    ]
+    # Decayed weights of the short vector: 1 + 1/2 along axis 0, 3 along axis 1.
+    short = 1.5 * axis(0) + 3 * axis(1)
+    parameters = RankingParameters(short=1.0, long=0.0, negative=0.0, popularity=0.0)
+    first, second = Ranker(catalogue, SETTINGS).rank([request(short, recent=recent, parameters=parameters)])[0].items
+    assert (first.item_id, first.source) == ("i1", "interest")
+    # 1.5 x 0.8 = 1.2 against 3 x 0.6 = 1.8.
+    assert first.because == (Because("i8", "carts", 0.6), Because("i9", "clicks", 0.4))
+    assert first.score == pytest.approx(3.0 / np.hypot(1.5, 3), abs=1e-5)
+    assert second.because == (Because("i9", "clicks", 1.0),)
+
+
+def test_older_history_takes_its_share() -> None:
+    """What the recent events do not explain is no event's share."""
+    catalogue = shop(1)
+    catalogue.set_vector("i9", axis(0))
+    # The long vector holds 1 of the event and 3 of what left the recent ones.
+    asked = request(long=4 * axis(0), recent=[event("i9")])
+    (item,) = Ranker(catalogue, SETTINGS).rank([asked])[0].items
+    assert item.because == (Because("i9", "clicks", 0.25),)
+
+
+def test_a_composed_list_reads_back() -> None:
+    """The published JSON holds what was ranked, with an id made of partition and version."""
+    ranked = Ranker(shop(), SETTINGS).rank([request(axis(3))])[0]
+    made = compose(
+        ranked, user_id="u", surface="home", partition=3, version=2**32 + 10, generated_at_ms=NOW_MS + 5,
+        event_ts_ms=NOW_MS, ingested_at_ms=NOW_MS + 1, policy="p", model="m", as_of=AsOf({"clicks": 7}),
+        experiments={}, trigger=Trigger("event", "clicks", 3, 6, "e"), events_applied={"clicks": 1},
+    )  # fmt: skip
+    value = made.encode()
+    assert value.startswith(b'{"version":4294967306,')
+    assert made.recommendation_id == "3-10000000a"
+    assert decode_recommendation(value) == made
