@@ -1,0 +1,74 @@
+"""Popularity of items: decay, trend, what counts as demand."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams.errors import RecordFormatError
+from streams.settings import Settings
+from streams.signals.codec import decode_signal_state, encode_signal_state
+from streams.signals.popularity import ItemDemand, Popularity, demand_weights
+from streams.wire.events import TYPE_CODES
+
+DAY_MS = 86_400_000
+NOW_MS = 1_700_000_000_000
+
+
+def test_a_mass_halves_with_the_half_life() -> None:
+    """Two purchases, one of them a half-life old, weigh one and a half."""
+    popularity = Popularity(14 * 86_400.0)
+    popularity.add("i", NOW_MS - 14 * DAY_MS, 5.0)
+    popularity.add("i", NOW_MS, 5.0)
+    assert popularity.value("i", NOW_MS) == pytest.approx(7.5, rel=1e-8)
+    assert popularity.value("i", NOW_MS + 14 * DAY_MS) == pytest.approx(3.75, rel=1e-8)
+    assert popularity.value("never met", NOW_MS) == 0.0
+
+
+def test_steady_demand_has_a_trend_of_one_and_a_rush_more() -> None:
+    """One event an hour for five months reads 1; a day of ten an hour after it reads well above."""
+    popularity = Popularity(14 * 86_400.0)
+    for hour in range(150 * 24):
+        popularity.add("i", NOW_MS + hour * 3_600_000, 1.0)
+    end_ms = NOW_MS + 150 * DAY_MS
+    assert popularity.trend("i", end_ms) == pytest.approx(1.0, abs=0.05)
+    for tenth in range(240):
+        popularity.add("i", end_ms + tenth * 360_000, 1.0)
+    assert popularity.trend("i", end_ms + DAY_MS) > 3
+
+
+def test_signals_are_as_of_the_newest_event() -> None:
+    """A late event does not move the reference time back."""
+    popularity = Popularity(14 * 86_400.0)
+    popularity.add("i", NOW_MS, 1.0)
+    popularity.add("i", NOW_MS - DAY_MS, 0.0)
+    signals = popularity.signals("i")
+    assert (signals.ref_ts, signals.events) == (NOW_MS, 2)
+    assert signals.popularity == pytest.approx(1.0)
+    assert len(popularity) == 1
+
+
+def test_dislikes_and_impressions_are_no_demand() -> None:
+    """They weigh nothing, whatever the interest weights say."""
+    weights = demand_weights(Settings())
+    assert (weights[TYPE_CODES["dislikes"]], weights[TYPE_CODES["impressions"]]) == (0.0, 0.0)
+    assert weights[TYPE_CODES["purchases"]] > weights[TYPE_CODES["views"]] > 0
+
+
+@pytest.mark.parametrize("cut", [0, 3, 8, -1])
+def test_a_cut_state_is_refused(cut: int) -> None:
+    """A damaged record is never taken for a state."""
+    record = encode_signal_state(ItemDemand({1: 2}, {3: 4}, NOW_MS, 1))
+    with pytest.raises(RecordFormatError):
+        decode_signal_state(record[:cut])
+
+
+def test_an_altered_state_is_refused() -> None:
+    """Any flipped bit is found."""
+    record = encode_signal_state(ItemDemand({1: 2}, {3: 4}, NOW_MS, 1))
+    for place in range(len(record)):
+        if place == 3:  # the reserved byte is not read
+            continue
+        altered = bytearray(record)
+        altered[place] ^= 1
+        with pytest.raises(RecordFormatError):
+            decode_signal_state(bytes(altered))
