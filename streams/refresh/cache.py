@@ -219,7 +219,7 @@ class ListCache:
                 self._hashes.clear()
                 given = self._attempt(fill, len(part))
             answers.extend(answer if isinstance(answer, int) else None for answer in given)
-            if None in answers:
+            if all(answer is None for answer in given):
                 # One wait for a silent Redis is enough; the rest is not tried.
                 break
         return answers + [None] * (len(calls) - len(answers))
