@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import structlog
+
 from models.batching import plan_batches
 from models.text import canonical_text, content_hash
 from streams.encoding.seen import Seen
@@ -19,6 +21,8 @@ from streams.encoding.watermark import Position
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.items import Item, decode_item
 from streams.wire.limits import Rejected
+
+_LOG = structlog.get_logger(__name__)
 
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
 
@@ -85,7 +89,7 @@ class Backlog:
         admission = Admission()
         fresh: dict[str, Job] = {}
         for record in records:
-            decoded = decode_item(record.key, record.value)
+            decoded = _decode(record)
             if isinstance(decoded, Rejected):
                 self._refuse(record, decoded, admission)
                 continue
@@ -178,6 +182,14 @@ class Backlog:
             job = Job(item_id, digest, text, record, [*pending.positions, record.position])
         self._jobs[item_id] = job
         return job
+
+
+def _decode(record: Record) -> Item | str | Rejected:
+    try:
+        return decode_item(record.key, record.value)
+    except Exception as error:  # noqa: BLE001 -- our own bug must not stop the partition; the record is kept
+        _LOG.exception("decode_failed", position=record.position)
+        return Rejected("bug", f"{type(error).__name__} while decoding")
 
 
 def _settle(admission: Admission, record: Record, outcome: str) -> None:

@@ -131,6 +131,8 @@ class Intake:
                     bootstrap_timeout_ms=round(settings.kafka_timeout_s * 1000),
                 )
             )
+            for topic in self._topics:  # joining before the metadata is there costs a second rebalance
+                self._consumer.partitions_for_topic(topic)
             self._consumer.subscribe(list(self._topics), listener=self._changes)
         except (KafkaError, OSError) as error:
             raise _sentence(settings, "cannot be joined", error) from error

@@ -1,0 +1,57 @@
+"""Token-budget batches: for every list of lengths, not only for likely ones."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.batching import padding_tokens, plan_batches
+
+LENGTHS = st.lists(st.integers(1, 600), max_size=200)
+BUDGETS = st.integers(1, 5_000)
+
+
+@given(LENGTHS, BUDGETS)
+def test_each_text_is_in_one_batch(lengths: list[int], budget: int) -> None:
+    """The batches are a partition of the positions, and none is empty."""
+    batches = plan_batches(lengths, budget)
+    assert sorted(position for batch in batches for position in batch) == list(range(len(lengths)))
+    assert all(batches)
+
+
+@given(LENGTHS, BUDGETS)
+def test_the_budget_holds_after_padding(lengths: list[int], budget: int) -> None:
+    """Rows times the longest row stay within the budget, unless one text alone is above it."""
+    for batch in plan_batches(lengths, budget):
+        assert len(batch) == 1 or len(batch) * max(lengths[position] for position in batch) <= budget
+
+
+@given(LENGTHS, BUDGETS)
+def test_lengths_rise(lengths: list[int], budget: int) -> None:
+    """Batches and their texts go from short to long, which is what keeps padding small."""
+    flat = [lengths[position] for batch in plan_batches(lengths, budget) for position in batch]
+    assert flat == sorted(lengths)
+
+
+@given(LENGTHS, BUDGETS)
+def test_batches_are_full(lengths: list[int], budget: int) -> None:
+    """No batch could have taken the next one's first text: the device is never given less than fits."""
+    batches = plan_batches(lengths, budget)
+    for batch, following in itertools.pairwise(batches):
+        assert (len(batch) + 1) * lengths[following[0]] > budget
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=50))
+def test_padding_is_what_the_rectangle_adds(lengths: list[int]) -> None:
+    """Padding plus text is the padded rectangle."""
+    assert padding_tokens(lengths) + sum(lengths) == len(lengths) * max(lengths)
+
+
+@pytest.mark.parametrize("budget", [0, -1])
+def test_a_budget_must_be_positive(budget: int) -> None:
+    """A budget of nothing would admit every text as an exception."""
+    with pytest.raises(ValueError, match="positive"):
+        plan_batches([1], budget)

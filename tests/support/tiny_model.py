@@ -1,0 +1,57 @@
+"""A real transformers model folder of a few KB: random seeded weights, made in a test in milliseconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel
+
+DIM = 16
+MAX_TOKENS = 32
+WORDS = ("blue", "red", "mug", "cup", "gift", "film", "comedy", "drama", "of", "the", "a", "and", "canary", "ceramic")
+
+
+def make_tiny_model(folder: Path, *, seed: int = 0, **config: Any) -> Path:
+    """Write `config.json`, `tokenizer.json` and `model.safetensors` of a two-layer BERT; `config` adds to the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,:;()'-"
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters), *WORDS]
+    ids = {token: number for number, token in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))  # noqa: S106  # a vocabulary entry
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    model = BertModel(
+        BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=DIM,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=MAX_TOKENS,
+        )
+    )
+    torch.random.set_rng_state(state)
+    with torch.no_grad():  # the default initialisation is so small that all texts nearly coincide
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(20)
+    model.save_pretrained(folder)
+    edit_json(folder / "config.json", **config)
+    return folder
+
+
+def edit_json(file: Path, **values: Any) -> None:
+    """Set keys of a JSON object file; it is made when absent."""
+    content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content | values), encoding="utf-8")

@@ -1,0 +1,217 @@
+"""The encoder on a tiny real model: same vectors whatever the batch, faults per text, halving when memory ends."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.artifact import load_spec
+from models.encoder import Encoder, fingerprint
+from models.errors import ModelError
+from tests.support.tiny_model import DIM, MAX_TOKENS, edit_json, make_tiny_model
+
+TEXTS = ["a blue mug", "red cup of the gift film and drama, a comedy", "mug", "the film: comedy and drama"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model, unchanged by the tests that share it."""
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def encoder(folder: Path) -> Encoder:
+    """The tiny model on CPU."""
+    return Encoder(load_spec(folder), "cpu", threads=1)
+
+
+def test_vectors_are_unit_float32(encoder: Encoder) -> None:
+    """Every row has length one and the model's size."""
+    vectors = encoder.encode(TEXTS)
+    assert vectors.shape == (len(TEXTS), DIM)
+    assert vectors.dtype.name == "float32"
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_batching_changes_nothing(encoder: Encoder) -> None:
+    """A text's vector does not depend on the texts it is padded with, nor on the budget."""
+    together = encoder.encode(TEXTS)
+    encoder.batch_tokens = 1
+    alone = encoder.encode(TEXTS)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_no_texts_are_no_vectors(encoder: Encoder) -> None:
+    """An empty call is not an error."""
+    assert encoder.encode([]).shape == (0, DIM)
+
+
+@pytest.mark.parametrize(("pooling", "position"), [("cls", 0), ("lasttoken", -1)])
+def test_pooling_takes_the_token_it_names(tmp_path: Path, pooling: str, position: int) -> None:
+    """`cls` is the first state, lasttoken the last one that is no padding."""
+    folder = make_tiny_model(tmp_path / "tiny")
+    edit_json(folder / "1_Pooling" / "config.json", pooling_mode=pooling)
+    encoder = Encoder(load_spec(folder), "cpu", threads=1)
+    tokens = encoder.tokenize(TEXTS)
+    with torch.inference_mode():
+        states = [encoder._model(input_ids=torch.tensor([ids])).last_hidden_state[0, position] for ids in tokens]
+    expected = torch.nn.functional.normalize(torch.stack(states), dim=1).numpy()
+    np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-5)
+
+
+def test_long_texts_are_cut_and_counted(encoder: Encoder) -> None:
+    """At most the model's tokens, the closing token included; each cut text counts once."""
+    tokens = encoder.tokenize(["mug " * 100, "mug", "cup " * 31])
+    assert [len(ids) for ids in tokens] == [MAX_TOKENS, 3, MAX_TOKENS]
+    assert tokens[0][-1] == tokens[1][-1]
+    assert encoder.truncated == 2
+
+
+def test_the_setting_only_shortens(folder: Path) -> None:
+    """A limit above the model's is the model's."""
+    spec = load_spec(folder)
+    assert Encoder(spec, "cpu", max_tokens=10_000, threads=1).max_tokens == MAX_TOKENS
+    assert len(Encoder(spec, "cpu", max_tokens=8, threads=1).tokenize(["mug " * 100])[0]) == 8
+
+
+def test_the_fingerprint_names_the_space(folder: Path, tmp_path: Path) -> None:
+    """It is stable, ignores device and batch, and changes with weights, pooling and limit."""
+    spec = load_spec(folder)
+    same = Encoder(spec, "cpu", threads=1, precision="bf16", batch_tokens=7).fingerprint
+    assert fingerprint(spec, 256) == same == fingerprint(spec, MAX_TOKENS)
+    assert len(same) == 16
+    other = make_tiny_model(tmp_path / "other", seed=1)
+    pooled = make_tiny_model(tmp_path / "pooled")
+    edit_json(pooled / "1_Pooling" / "config.json", pooling_mode="cls")
+    names = {same, fingerprint(spec, 16), fingerprint(load_spec(other), 256), fingerprint(load_spec(pooled), 256)}
+    assert len(names) == 4
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_is_the_same_space(folder: Path, precision: str) -> None:
+    """Half precision with float32 pooling stays within a cosine of 0.999, which is why it shares the fingerprint."""
+    spec = load_spec(folder)
+    exact = Encoder(spec, "cpu", threads=1).encode(TEXTS)
+    half = Encoder(spec, "cpu", threads=1, precision="bf16" if precision == "bf16" else "fp16").encode(TEXTS)
+    assert np.einsum("ij,ij->i", exact, half).min() >= 0.999
+
+
+def test_a_bad_text_costs_only_itself(encoder: Encoder) -> None:
+    """Token ids the model does not have fail their text; the others keep their vectors."""
+    tokens = encoder.tokenize(TEXTS)
+    tokens[2] = [10**6]
+    encoded = encoder.encode_tokens(tokens)
+    assert list(encoded.faults) == [2]
+    assert not encoded.vectors[2].any()
+    np.testing.assert_allclose(encoded.vectors[[0, 1, 3]], encoder.encode([TEXTS[0], TEXTS[1], TEXTS[3]]), atol=1e-5)
+
+
+def test_a_vector_that_is_not_finite_is_a_fault(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NaN is reported for its text and never returned; `encode` raises."""
+    forward = encoder._forward
+
+    def poisoned(tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        vectors = forward(tokens)
+        vectors[[len(ids) == 3 for ids in tokens]] = np.nan
+        return vectors
+
+    monkeypatch.setattr(encoder, "_forward", poisoned)
+    monkeypatch.setattr(encoder, "_self_check", lambda: None)
+    encoded = encoder.encode_tokens(encoder.tokenize(TEXTS))
+    assert list(encoded.faults) == [2]
+    assert bool(np.isfinite(encoded.vectors).all())
+    with pytest.raises(ModelError, match="1 of 4 texts"):
+        encoder.encode(TEXTS)
+
+
+def test_a_broken_model_is_not_blamed_on_texts(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the check texts fail too, the catalogue must not end in dead-letters: the worker stops."""
+    monkeypatch.setattr(encoder, "_forward", _out_of_memory)
+    with pytest.raises(ModelError, match="stopped working"):
+        encoder.encode_tokens(encoder.tokenize(TEXTS))
+
+
+def test_out_of_memory_halves_the_budget(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that does not fit is tried again in halves, and later batches are planned smaller."""
+    forward = encoder._forward
+    expected = encoder.encode(TEXTS * 4)
+    tried = []
+
+    def small_memory(tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        padded = len(tokens) * max(len(ids) for ids in tokens)
+        tried.append(padded)
+        if padded > 40:
+            _out_of_memory(tokens)
+        return forward(tokens)
+
+    monkeypatch.setattr(encoder, "_forward", small_memory)
+    np.testing.assert_allclose(encoder.encode(TEXTS * 4), expected, atol=1e-5)
+    assert encoder.batch_tokens <= 80
+    tried.clear()
+    encoder.encode(TEXTS * 4)
+    assert max(tried) <= 80
+
+
+def _out_of_memory(_tokens: object) -> NoReturn:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_loading_needs_no_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything comes from the folder: with connections forbidden it still loads."""
+
+    def refuse(*_arguments: object) -> NoReturn:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert Encoder(load_spec(folder), "cpu", threads=1).dim == DIM
+
+
+def test_missing_tensors_are_refused(tmp_path: Path) -> None:
+    """`transformers` would fill them with random numbers."""
+    folder = make_tiny_model(tmp_path / "tiny")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["encoder.layer.1.output.dense.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack 1 tensors, encoder\.layer\.1\.output\.dense\.weight"):
+        Encoder(load_spec(folder), "cpu", threads=1)
+
+
+def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
+    """A file that only has the name is a sentence."""
+    folder = make_tiny_model(tmp_path / "tiny")
+    (folder / "model.safetensors").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        Encoder(load_spec(folder), "cpu", threads=1)
+
+
+def test_non_finite_weights_are_refused(tmp_path: Path) -> None:
+    """A model whose check texts give NaN never publishes anything."""
+    folder = make_tiny_model(tmp_path / "tiny")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["embeddings.LayerNorm.weight"].fill_(torch.nan)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="not finite"):
+        Encoder(load_spec(folder), "cpu", threads=1)
+
+
+def test_a_damaged_tokenizer_is_a_sentence(tmp_path: Path) -> None:
+    """The Rust parser's error is told in one line."""
+    folder = make_tiny_model(tmp_path / "tiny")
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"tokenizer\.json cannot be read"):
+        Encoder(load_spec(folder), "cpu", threads=1)
+
+
+def test_a_device_that_is_not_there_is_a_sentence(folder: Path) -> None:
+    """A GPU number beyond those visible is refused before anything is loaded."""
+    with pytest.raises(ModelError, match="GPUs are visible"):
+        Encoder(load_spec(folder), "cuda:99")
