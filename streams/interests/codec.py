@@ -3,8 +3,8 @@ The changelog record of a user on `user-state`.
 
 Layout, little endian: magic `FU`, format version (u8), flags (u8: bit 0 = a list is owed), length of the head (u32),
 length of the body (u32), CRC-32 of all that stands before and after it (u32), head, body. Head and body are MessagePack
-arrays in the field order of `_Head` and `_Body`. A body is made of columns, has one table of ids in ascending order and
-sorts whatever has no order of its own: equal states give equal bytes.
+arrays in the field order of `_Head` and `_Body`. A body is made of columns and has one table of ids, in the order in
+which the columns first name them; what has no order of its own is sorted by id: equal states give equal bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import msgspec
 
@@ -51,7 +51,7 @@ class _Body(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     item_at: list[int]
     item_ts: list[int]
     item_mass: bytes
-    item_counts: list[int]
+    item_counts: list[tuple[int, ...]]
     excluded_at: list[int]
     excluded_ts: list[int]
     seen_floor: tuple[int, int]
@@ -78,34 +78,35 @@ def encode(state: UserState) -> bytes:
 
 def encode_body(state: UserState) -> bytes:
     """Return the body alone: the same set of events gives the same bytes."""
-    items = sorted(state.items.items())
-    excluded = sorted(state.excluded.items())
-    shown = sorted(state.impressions.items())
-    ids = sorted({x.item_id for x in state.recent}.union(state.items, state.excluded, state.impressions))
-    at = {item_id: index for index, item_id in enumerate(ids)}
+    items, excluded, shown = sorted(state.items), sorted(state.excluded), sorted(state.impressions)
+    recent_ids = [x.item_id for x in state.recent]
+    at: dict[str, int] = {}
+    for item_id in chain(recent_ids, items, excluded, shown):
+        at.setdefault(item_id, len(at))
+    tallies = [state.items[item_id] for item_id in items]
     first = state.first_ts_ms
     return _ENCODER.encode(
         _Body(
             first_ts=first,
             counts=state.counts,
-            ids=ids,
+            ids=list(at),
             floor=state.floor,
             recent_ts=_steps(first, [x.ts_ms for x in state.recent]),
             recent_hash=_pack("Q", [x.event_hash for x in state.recent]),
-            recent_at=[at[x.item_id] for x in state.recent],
+            recent_at=[at[item_id] for item_id in recent_ids],
             recent_type=bytes([x.type_code for x in state.recent]),
-            item_at=[at[item_id] for item_id, _ in items],
-            item_ts=[tally.last_ts_ms - first for _, tally in items],
-            item_mass=_pack("d", [tally.mass for _, tally in items]),
-            item_counts=[count for _, tally in items for count in tally.counts],
-            excluded_at=[at[item_id] for item_id, _ in excluded],
-            excluded_ts=[ts_ms - first for _, ts_ms in excluded],
+            item_at=[at[item_id] for item_id in items],
+            item_ts=[tally.last_ts_ms - first for tally in tallies],
+            item_mass=_pack("d", [tally.mass for tally in tallies]),
+            item_counts=[tally.counts for tally in tallies],
+            excluded_at=[at[item_id] for item_id in excluded],
+            excluded_ts=[state.excluded[item_id] - first for item_id in excluded],
             seen_floor=state.seen_floor,
             seen_ts=_steps(first, [ts_ms for ts_ms, _ in state.seen]),
             seen_hash=_pack("Q", [event_hash for _, event_hash in state.seen]),
-            shown_at=[at[item_id] for item_id, _ in shown],
-            shown_ts=[entry.last_ts_ms - first for _, entry in shown],
-            shown_times=[entry.times for _, entry in shown],
+            shown_at=[at[item_id] for item_id in shown],
+            shown_ts=[state.impressions[item_id].last_ts_ms - first for item_id in shown],
+            shown_times=[state.impressions[item_id].times for item_id in shown],
         )
     )
 
@@ -203,18 +204,21 @@ def _read_body(body: _Body) -> UserState:
     state.floor, state.seen_floor = body.floor, body.seen_floor
 
     hashes = _unpack_hashes(body.recent_hash, len(body.recent_ts))
-    columns = zip(_times(first, body.recent_ts), hashes, _names(ids, body.recent_at), body.recent_type, strict=True)
-    state.recent = [Interaction(*row) for row in columns]
+    recent_ids = _names(ids, body.recent_at)
+    if not len(recent_ids) == len(hashes) == len(body.recent_type):
+        raise ValueError("the columns of the interactions do not fit")
+    state.recent = list(map(Interaction, _times(first, body.recent_ts), hashes, recent_ids, body.recent_type))
     state.hashes = set(hashes)
 
-    types = len(EVENT_TYPES)
-    masses = struct.unpack(f"<{len(body.item_at)}d", body.item_mass)
-    counts = [tuple(body.item_counts[row : row + types]) for row in range(0, len(body.item_counts), types)]
-    for item_id, after, mass, count in zip(_names(ids, body.item_at), body.item_ts, masses, counts, strict=True):
-        state.items[item_id] = Tally(count, first + after, mass)
+    item_ids = _names(ids, body.item_at)
+    masses = struct.unpack(f"<{len(item_ids)}d", body.item_mass)
+    times = [first + after for after in body.item_ts]
+    state.items = dict(zip(item_ids, map(Tally, body.item_counts, times, masses), strict=True))
+    if {len(counts) for counts in body.item_counts} - {len(EVENT_TYPES)} or len(times) != len(body.item_counts):
+        raise ValueError("the columns of the tallies do not fit")
 
-    for item_id, after in zip(_names(ids, body.excluded_at), body.excluded_ts, strict=True):
-        state.excluded[item_id] = first + after
+    excluded_ts = [first + after for after in body.excluded_ts]
+    state.excluded = dict(zip(_names(ids, body.excluded_at), excluded_ts, strict=True))
 
     seen_hashes = _unpack_hashes(body.seen_hash, len(body.seen_ts))
     state.seen = list(zip(_times(first, body.seen_ts), seen_hashes, strict=True))
