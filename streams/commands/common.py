@@ -32,6 +32,11 @@ def settings(**overrides: Any) -> Settings:
     return read.model_copy(update=addresses(read))
 
 
+def examples(*lines: str) -> str:
+    """Return the end of a command's help, a paragraph each; typer joins the lines of one paragraph."""
+    return "\n\n".join(("Examples:", *lines))
+
+
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
     """Turn a `FreshetError` into its sentence on stderr and its exit code; Ctrl-C into 130."""
 
