@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.settings import EVENT_TYPES
@@ -113,6 +113,7 @@ def test_oldest_time_is_inclusive() -> None:
     assert refused.reason == "too_old"
 
 
+@settings(deadline=None)
 @given(st.integers(100_000_000_000, 9_999_999_999_999))
 def test_iso_and_milliseconds_agree(ts_ms: int) -> None:
     """A time written as ISO 8601 reads as the same millisecond."""
@@ -133,12 +134,14 @@ def test_type_codes_are_pinned() -> None:
     assert {name: code for code, name in enumerate(names)} == TYPE_CODES
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.none(), st.binary(max_size=300) | st.none(), st.sampled_from(range(6)))
 def test_any_bytes_are_a_value(key: bytes | None, value: bytes | None, type_code: int) -> None:
     """No bytes make the decoder raise."""
     assert isinstance(decode(value, key, type_code), Event | Rejected)
 
 
+@settings(deadline=None)
 @given(_JSON, st.sampled_from(range(6)))
 def test_any_json_is_a_value(document: Any, type_code: int) -> None:
     """No JSON document makes the decoder raise."""
@@ -149,6 +152,7 @@ def test_any_json_is_a_value(document: Any, type_code: int) -> None:
     assert isinstance(decode(value, type_code=type_code), Event | Rejected)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(_FIELDS), _JSON), st.sampled_from(range(6)))
 def test_any_field_values_are_a_value(fields: dict[str, Any], type_code: int) -> None:
     """Whatever the fields hold, an accepted event is finite, within its limits and can be written as UTF-8."""

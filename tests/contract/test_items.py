@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.wire.items import Item, decode_item
@@ -105,12 +105,14 @@ def test_long_texts_are_cut() -> None:
     assert (len(item.title), len(item.tags), len(item.tags[0])) == (1_000, 64, 200)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60) | st.none(), st.binary(max_size=200) | st.none())
 def test_any_bytes_are_a_value(key: bytes | None, value: bytes | None) -> None:
     """No bytes make the decoder raise."""
     assert isinstance(decode_item(key, value), Item | str | Rejected)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(_FIELDS), _JSON))
 def test_any_snapshot_is_a_value_and_writable(fields: dict[str, Any]) -> None:
     """Whatever a snapshot holds, an accepted item can be written and read again."""

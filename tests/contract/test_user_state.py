@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.errors import RecordFormatError
@@ -88,6 +88,7 @@ def test_unknown_version_is_named() -> None:
         codec.decode(record[:2] + b"\x02" + record[3:])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=120))
 def test_any_bytes_are_refused(record: bytes) -> None:
     """Bytes that are no record are a RecordFormatError, nothing else."""
@@ -98,6 +99,7 @@ def test_any_bytes_are_refused(record: bytes) -> None:
 _COLUMN = st.lists(st.integers(-3, 3), max_size=3) | st.binary(max_size=17) | st.integers(0, 9) | st.none()
 
 
+@settings(deadline=None)
 @given(st.lists(_COLUMN | st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=18, max_size=21))
 def test_sound_checksum_over_nonsense_is_refused_or_a_state(columns: list[object]) -> None:
     """Behind a right checksum, nonsense is a RecordFormatError and never another exception."""

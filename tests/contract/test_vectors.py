@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.errors import RecordFormatError
@@ -40,6 +40,7 @@ def test_every_changed_byte_is_noticed() -> None:
             decode_vector(GOLDEN[:at])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_bytes_are_refused(record: bytes) -> None:
     """Bytes that are no vector are a RecordFormatError, nothing else."""
