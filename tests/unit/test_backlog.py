@@ -1,0 +1,204 @@
+"""The encoder's backlog and what it remembers: newest version wins, unchanged is skipped, the shop goes first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from models.text import content_hash
+from streams.encoding.backlog import Admission, Backlog, Record
+from streams.encoding.seen import SIGHTING, SOURCE_HEADER, Seen
+from streams.encoding.watermark import Position
+from streams.wire.items import Item
+from streams.wire.vectors import encode_vector, vector_key
+
+FINGERPRINT = "0123456789abcdef"
+
+
+class Bench:
+    """A backlog, its seen set, and records with rising offsets."""
+
+    def __init__(self) -> None:
+        self.seen = Seen(FINGERPRINT)
+        self.tokenized: list[str] = []
+        self.backlog = Backlog(self.seen, self._tokenize, lambda: 1_000)
+        self._offsets = itertools.count()
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        self.tokenized += texts
+        return [[0] * len(text.split()) for text in texts]
+
+    def record(self, item_id: str, title: str | None, *, shop: bool = True) -> Record:
+        """Return a snapshot with a title; None is a tombstone."""
+        position = Position("items" if shop else "item-sightings", 0, next(self._offsets))
+        value = None if title is None else Item(item_id, title=title).encode()
+        return Record(position, shop, item_id.encode(), value)
+
+    def admit(self, *records: Record) -> Admission:
+        """Admit records of one poll."""
+        return self.backlog.admit(records)
+
+    def encoded(self, item_id: str, title: str, *, shop: bool = True) -> None:
+        """Pretend that this text's vector is out."""
+        self.seen.put(item_id, content_hash(title), shop=shop)
+
+    def waiting(self) -> list[tuple[str, str]]:
+        """Return (item, text) of all that waits, taking it out."""
+        jobs = []
+        while batch := self.backlog.take(10**6):
+            jobs += batch
+        return [(job.item_id, job.text) for job in jobs]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A fresh backlog."""
+    return Bench()
+
+
+def test_the_newest_version_wins(bench: Bench) -> None:
+    """Several versions of an item are encoded once, and all their records are settled by it."""
+    first, second = bench.record("a", "old"), bench.record("a", "new")
+    third = bench.record("a", "newest")
+    bench.admit(first, second)
+    bench.admit(third)
+    (job,) = bench.backlog.take(100)
+    assert (job.text, job.record) == ("newest", third)
+    assert job.positions == [first.position, second.position, third.position]
+    assert bench.tokenized == ["new", "newest"]
+
+
+def test_an_unchanged_item_is_skipped(bench: Bench) -> None:
+    """The hash of the text decides, whatever else changed in the snapshot."""
+    bench.encoded("a", "same")
+    record = bench.record("a", "same")
+    admission = bench.admit(record)
+    assert (admission.settled, dict(admission.outcomes)) == ([record.position], {"unchanged": 1})
+    assert not bench.waiting()
+
+
+def test_changed_and_changed_back_is_nothing(bench: Bench) -> None:
+    """The change that waits is dropped when the text on the topic is right again."""
+    bench.encoded("a", "first")
+    change, back = bench.record("a", "second"), bench.record("a", "first")
+    admission = bench.admit(change, back)
+    assert admission.settled == [change.position, back.position]
+    assert not bench.waiting()
+
+
+def test_a_tombstone_deletes_the_vector(bench: Bench) -> None:
+    """It cancels what waits, goes out even where no vector is known, and the item counts as new afterwards."""
+    bench.encoded("a", "text")
+    change, gone = bench.record("a", "other"), bench.record("a", None)
+    admission = bench.admit(change, gone, bench.record("b", None))
+    assert admission.gone == ["a", "b"]
+    assert admission.settled[:2] == [change.position, gone.position]
+    bench.admit(bench.record("a", "text"))
+    assert bench.waiting() == [("a", "text")]
+
+
+def test_an_item_without_text_has_no_vector(bench: Bench) -> None:
+    """Nothing is published for it, unless a vector of an earlier text has to go."""
+    bench.encoded("b", "text")
+    admission = bench.admit(bench.record("a", " "), bench.record("b", ""))
+    assert (admission.gone, dict(admission.outcomes)) == (["b"], {"no_text": 2})
+    assert not bench.waiting()
+
+
+def test_a_bad_record_is_refused_and_the_rest_goes_on(bench: Bench) -> None:
+    """The dead letter has the place and the original bytes; the record is settled once it is out."""
+    bad = Record(Position("items", 0, 77), shop=True, key=b"x", value=b"{nope")
+    admission = bench.admit(bad, bench.record("a", "text"))
+    (letter,) = admission.refused
+    assert (letter.topic, letter.partition, letter.offset, letter.value) == ("items", 0, 77, b"{nope")
+    assert (letter.reason, letter.time_ms, admission.settled) == ("not_json", 1_000, [bad.position])
+    assert bench.waiting() == [("a", "text")]
+
+
+def test_the_shop_goes_before_sightings(bench: Bench) -> None:
+    """A sighting counts only while `items` says nothing: not beside a waiting, encoded or textless shop item."""
+    bench.encoded("encoded", "by the shop")
+    bench.admit(bench.record("waiting", "by the shop"), bench.record("silent", ""))
+    admission = bench.admit(*(bench.record(name, "seen", shop=False) for name in ("encoded", "waiting", "silent")))
+    assert admission.outcomes == {"superseded": 3}
+    bench.admit(bench.record("unknown", "seen", shop=False))
+    assert bench.waiting() == [("waiting", "by the shop"), ("unknown", "seen")]
+
+
+def test_the_shops_snapshot_replaces_a_sighting(bench: Bench) -> None:
+    """Even with the same text it is published once more, as the shop's, and then holds against sightings."""
+    bench.encoded("a", "text", shop=False)
+    assert bench.admit(bench.record("a", "text", shop=False)).outcomes == {"unchanged": 1}
+    bench.admit(bench.record("a", "text"))
+    assert bench.waiting() == [("a", "text")]
+    bench.encoded("a", "text")
+    assert bench.admit(bench.record("a", "other", shop=False)).outcomes == {"superseded": 1}
+
+
+def test_the_oldest_item_is_in_the_next_batch(bench: Bench) -> None:
+    """Batches are of similar length, but a long text is not overtaken forever by short ones."""
+    bench.admit(bench.record("long", "w " * 50), *(bench.record(f"s{i}", f"{i}") for i in range(5)))
+    assert [job.item_id for job in bench.backlog.take(60)] == ["long"]
+    assert len(bench.backlog.take(60)) == 5
+
+
+def test_a_batch_put_back_is_first_again(bench: Bench) -> None:
+    """What could not be published is encoded again before anything newer."""
+    bench.admit(bench.record("a", "one"), bench.record("b", "one two three"))
+    batch = bench.backlog.take(1)
+    bench.backlog.put_back(batch)
+    assert [item_id for item_id, _ in bench.waiting()] == ["a", "b"]
+
+
+def test_a_lost_partition_takes_its_items_along(bench: Bench) -> None:
+    """Its items are dropped; a sighting that waited for one of them is settled, because the shop's version wins."""
+    sighting = bench.record("a", "seen", shop=False)
+    bench.admit(sighting, bench.record("a", "by the shop"), bench.record("b", "seen", shop=False))
+    assert bench.backlog.drop({("items", 0)}) == [sighting.position]
+    assert bench.waiting() == [("b", "seen")]
+
+
+class Message:
+    """What the seen set reads of a Kafka message."""
+
+    def __init__(self, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]] | None = None) -> None:
+        self._fields = (key, value, headers)
+
+    def key(self) -> bytes:
+        """Record key."""
+        return self._fields[0]
+
+    def value(self) -> bytes | None:
+        """Record value."""
+        return self._fields[1]
+
+    def headers(self) -> list[tuple[str, bytes]] | None:
+        """Record headers."""
+        return self._fields[2]
+
+    def partition(self) -> int:
+        """Partition number."""
+        return 0
+
+
+def test_the_seen_set_is_read_from_the_vectors(bench: Bench) -> None:
+    """Own fingerprint only, the newest record counts, tombstones forget, damaged records count as not encoded."""
+    vector = np.array([0.6, 0.8], np.float32)
+    old, new = encode_vector(content_hash("old"), vector), encode_vector(content_hash("new"), vector)
+    bench.seen._take([
+        Message(vector_key(FINGERPRINT, "a"), old),
+        Message(vector_key(FINGERPRINT, "a"), new),
+        Message(vector_key("f" * 16, "other"), new),
+        Message(vector_key(FINGERPRINT, "gone"), new),
+        Message(vector_key(FINGERPRINT, "gone"), None),
+        Message(vector_key(FINGERPRINT, "damaged"), new[:-1]),
+        Message(vector_key(FINGERPRINT, "sighted"), new, [(SOURCE_HEADER, SIGHTING)]),
+    ])  # fmt: skip
+    assert len(bench.seen) == 2
+    assert bench.seen.current("a", content_hash("new"), shop=True)
+    assert bench.seen.shop_owns("a")
+    assert bench.seen.current("sighted", content_hash("new"), shop=False)
+    assert not bench.seen.shop_owns("sighted")
