@@ -267,7 +267,7 @@ class Publisher:
             ranked = await asyncio.get_running_loop().run_in_executor(self._rank_thread, self._ranker.default)
         if partition.closed:
             return
-        entries = []
+        lists: dict[str, tuple[int, bytes]] = {}
         for surface in self._settings.surfaces:
             nothing = self._catalogue.vectors[:0].reshape(-1)
             request = RankRequest("", surface, nothing, nothing, nothing, (), (), self.experiments.parameters({}), 0)
@@ -275,9 +275,9 @@ class Publisher:
             job = _Job(partition, "", cause, partition.next_version(), request, self._as_of(partition), {}, {}, 0)
             made = self._compose(job, ranked)
             partition.owner.send([OutRecord(self._topic, default_key(surface), made.value, partition.partition)])
-            entries.append(self._cache_entry(made))
-        metrics.LISTS.labels("default").inc(len(entries))
-        await self._write_cache(entries, [])
+            lists[surface] = (job.version, made.value)
+        metrics.LISTS.labels("default").inc(len(lists))
+        await asyncio.get_running_loop().run_in_executor(self._cache_threads, self._cache.write_defaults, lists)
 
     # Redis
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -45,8 +44,8 @@ class Worker:
         self._settings = settings
         self._catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s)
         definitions = load_file(settings.experiments_file) if settings.experiments_file else []
-        self._publisher = Publisher(settings, self._catalogue, Experiments(definitions), ListCache(settings, time.monotonic))
-        self._follower: Follower
+        self._publisher = Publisher(settings, self._catalogue, Experiments(definitions), ListCache(settings))
+        self._follower: Follower | None = None
         self._partitions: dict[str, int] = {}
         self._runtime: Runtime
 
@@ -74,36 +73,26 @@ class Worker:
         def on_batch(records: list[CatalogueRecord]) -> Future[Any]:
             return asyncio.run_coroutine_threadsafe(self._apply(records), loop)
 
-        self._follower = Follower(self._settings, on_batch)
-        self._follower.start()
-        while not self._follower.loaded.is_set():
-            self._check_follower()
+        self._follower = follower = Follower(self._settings, on_batch)
+        follower.start()
+        while not follower.loaded.is_set():
+            _check(follower)
             await asyncio.sleep(0.02)
-        runtime.spawn(self._watch())
+        runtime.spawn(_watch(follower))
         runtime.spawn(self._publisher.run())
         runtime.spawn(self._publisher.retry_cache())
         runtime.spawn(self._do_single_things())
 
     async def stop(self) -> None:
         """End the threads."""
-        await asyncio.get_running_loop().run_in_executor(None, self._follower.stop)
+        if self._follower is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._follower.stop)
         await self._publisher.stop()
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Ready once the catalogue is loaded and followed."""
-        loaded = self._follower.loaded.is_set() and self._follower.alive
+        loaded = self._follower is not None and self._follower.loaded.is_set() and self._follower.alive
         return loaded, {"catalogue_loaded": loaded, "items": len(self._catalogue)}
-
-    def _check_follower(self) -> None:
-        if self._follower.error is not None:
-            raise self._follower.error
-        if not self._follower.alive:
-            raise DependencyError("the catalogue follower ended")
-
-    async def _watch(self) -> None:
-        while True:
-            self._check_follower()
-            await asyncio.sleep(_WATCH_S)
 
     async def _apply(self, records: list[CatalogueRecord]) -> None:
         """Change the catalogue; users whose items got their vector are ranked again."""
@@ -142,6 +131,19 @@ class Worker:
         cards = self._catalogue.cards()
         for start in range(0, len(cards), _CARDS):
             await self._publisher.write_cards(cards[start : start + _CARDS])
+
+
+def _check(follower: Follower) -> None:
+    if follower.error is not None:
+        raise follower.error
+    if not follower.alive:
+        raise DependencyError("the catalogue follower ended")
+
+
+async def _watch(follower: Follower) -> None:
+    while True:
+        _check(follower)
+        await asyncio.sleep(_WATCH_S)
 
 
 def run(settings: Settings) -> None:
