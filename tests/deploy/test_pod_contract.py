@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,25 +59,16 @@ class Pod:
             time.sleep(0.2)
 
 
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The addresses of a Kafka and a Redis of this module's own, as the pods' environment says them."""
+@pytest.fixture
+def services(kafka: LocalKafka, redis_server: LocalRedis) -> dict[str, str]:
+    """Where Kafka, Redis and the model are, as the pods' environment says it; the image has the model inside."""
     settings = Settings()
-    model_folder(settings)  # fetched once into the machine's cache: the image has it inside
-    folder = tmp_path_factory.mktemp("services")
-    kafka = LocalKafka(folder / "kafka", settings.cache_dir)
-    redis = LocalRedis(folder / "redis")
-    try:
-        kafka.start()
-        redis.start()
-        yield {
-            "FRESHET_KAFKA_BOOTSTRAP": kafka.bootstrap,
-            "FRESHET_REDIS_URL": redis.url,
-            "FRESHET_CACHE_DIR": str(settings.cache_dir),
-        }
-    finally:
-        redis.stop()
-        kafka.stop()
+    model_folder(settings)
+    return {
+        "FRESHET_KAFKA_BOOTSTRAP": kafka.bootstrap,
+        "FRESHET_REDIS_URL": redis_server.url,
+        "FRESHET_CACHE_DIR": str(settings.cache_dir),
+    }
 
 
 def start(rendered: Rendered, name: str, services: dict[str, str], folder: Path) -> Pod:
