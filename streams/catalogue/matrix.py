@@ -8,8 +8,9 @@ rows may be given out at any time, because a `View` does not see them.
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -65,18 +66,25 @@ class Applied:
 
 class View(NamedTuple):
     """
-    The rows of one moment.
+    The catalogue at one moment, for a thread that ranks while the loop goes on giving out rows.
+
+    Arrays have a row for each item known at that moment; they neither grow nor move. Vectors change in place, so the
+    catalogue must not be applied to while a view is in use.
 
     Attributes
     ----------
     vectors
-        (m, dim) float32 unit rows or zeros.
+        (rows, dim) float32.
     popularity
-        (m,) float32 in 0..1.
+        (rows,) float32 in 0..1.
     offered
-        (m,) bool: listed and in stock.
+        (rows,) bool: listed and in stock.
     order
-        (m,) int64, a permutation: the place of each row's id among the sorted ids.
+        (rows,) int64, the place of each row's id among all sorted ids.
+    row_of
+        Item id to row; may know later items, whose rows are beyond the arrays.
+    ids
+        Row to item id, likewise.
 
     """
 
@@ -84,6 +92,14 @@ class View(NamedTuple):
     popularity: Floats
     offered: npt.NDArray[np.bool_]
     order: npt.NDArray[np.int64]
+    row_of: Mapping[str, int]
+    ids: Sequence[str]
+
+    def find(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the rows (n,) int64 of items, -1 for those not in the view."""
+        rows = np.fromiter((self.row_of.get(item_id, -1) for item_id in ids), np.int64, len(ids))
+        rows[rows >= len(self.order)] = -1
+        return rows
 
 
 class Catalogue:
@@ -168,10 +184,16 @@ class Catalogue:
         return self._order
 
     def view(self) -> View:
-        """Return what a ranking call reads: the rows given out so far."""
-        order = self.order
-        count = len(order)
-        return View(self.vectors[:count], self.popularity[:count], self.listed[:count] & self.in_stock[:count], order)
+        """Return the catalogue as it stands now; call it where rows are given out, use it in another thread."""
+        count = len(self._ids)
+        return View(
+            self.vectors[:count],
+            self.popularity[:count],
+            self.listed[:count] & self.in_stock[:count],
+            self.order,
+            self._rows,
+            self._ids,
+        )
 
     def row(self, item_id: str) -> int:
         """Return the item's row; a new one when the item was never met."""
@@ -190,8 +212,7 @@ class Catalogue:
 
     def find(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return the rows (n,) int64 of items, -1 for those never met; changes nothing."""
-        known = self._rows
-        return np.fromiter((known.get(item_id, -1) for item_id in ids), np.int64, len(ids))
+        return np.array(list(map(self._rows.get, ids, itertools.repeat(-1))), np.int64)
 
     def item_id(self, row: int) -> str:
         """Return the id of a row."""

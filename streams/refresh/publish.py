@@ -18,7 +18,7 @@ from typing import NamedTuple
 import structlog
 
 from streams import metrics
-from streams.catalogue.matrix import Applied, Catalogue
+from streams.catalogue.matrix import Applied, Catalogue, View
 from streams.catalogue.records import CatalogueRecord
 from streams.experiments.assignment import Experiments
 from streams.interests.state import LastList
@@ -151,7 +151,9 @@ class Publisher:
             try:
                 jobs = self._jobs(taken)
                 # Step 2.
-                made = await asyncio.get_running_loop().run_in_executor(self._rank_thread, self._make, jobs)
+                made = await asyncio.get_running_loop().run_in_executor(
+                    self._rank_thread, self._make, jobs, self._catalogue.view()
+                )
             finally:
                 self._in_flight.clear()
         # Step 3.
@@ -209,9 +211,9 @@ class Publisher:
             signals=self._catalogue.signals_revision,
         )
 
-    def _make(self, jobs: Sequence[_Job]) -> list[_Made]:
+    def _make(self, jobs: Sequence[_Job], view: View) -> list[_Made]:
         started = time.monotonic()
-        ranked = self._ranker.rank([job.request for job in jobs])
+        ranked = self._ranker.rank([job.request for job in jobs], view)
         made = [self._compose(job, items) for job, items in zip(jobs, ranked, strict=True)]
         metrics.RANK_SECONDS.observe(time.monotonic() - started)
         metrics.RANK_BATCH.observe(len(jobs))
@@ -264,7 +266,9 @@ class Publisher:
     async def publish_defaults(self, partition: InterestPartition) -> None:
         """Make the list of each surface for visitors without events, in a partition's transaction."""
         async with self._still:
-            ranked = await asyncio.get_running_loop().run_in_executor(self._rank_thread, self._ranker.default)
+            ranked = await asyncio.get_running_loop().run_in_executor(
+                self._rank_thread, self._ranker.default, self.experiments.parameters({}), self._catalogue.view()
+            )
         if partition.closed:
             return
         lists: dict[str, tuple[int, bytes]] = {}

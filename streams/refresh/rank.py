@@ -94,17 +94,25 @@ class Ranker:
         self._weights = np.array([settings.weights.get(name, 0.0) for name in EVENT_TYPES])
         self._weights[list(_NOTHING_LIKED)] = 0.0
 
-    def default(self, parameters: RankingParameters | None = None) -> Ranked:
+    def default(self, parameters: RankingParameters | None = None, view: View | None = None) -> Ranked:
         """Return the list for visitors without events: the most popular items."""
         nothing = np.zeros(self._catalogue.dim, np.float32)
         chosen = parameters or RankingParameters()
-        return self.rank([RankRequest("", "", nothing, nothing, nothing, (), (), chosen, 0)])[0]
+        return self.rank([RankRequest("", "", nothing, nothing, nothing, (), (), chosen, 0)], view)[0]
 
-    def rank(self, requests: Sequence[RankRequest]) -> list[Ranked]:
-        """Return the list of each user, in the order of the requests."""
+    def rank(self, requests: Sequence[RankRequest], view: View | None = None) -> list[Ranked]:
+        """
+        Return the list of each user, in the order of the requests.
+
+        Parameters
+        ----------
+        view
+            Made beforehand by the thread that gives out rows, where that is another one; None makes it now.
+
+        """
         if not requests:
             return []
-        view = self._catalogue.view()
+        view = self._catalogue.view() if view is None else view
         asked = queries(
             _stack([request.short for request in requests], view),
             _stack([request.long for request in requests], view),
@@ -113,29 +121,13 @@ class Ranker:
         )
         top = search(
             asked, view.vectors, view.popularity, view.offered, view.order, self._size + _SPARE,
-            self._masked(requests, len(view.order)),
+            _masked(requests, view),
         )  # fmt: skip
         ranked = []
         for index, request in enumerate(requests):
             rows = top.columns[index]
             ranked.append(Ranked(self._list(request, view, rows[rows >= 0])))
         return ranked
-
-    def _masked(self, requests: Sequence[RankRequest], count: int) -> Masked:
-        users: list[Rows] = []
-        columns: list[Rows] = []
-        for index, request in enumerate(requests):
-            barred = set(request.excluded)
-            if request.parameters.exclude_seen:
-                barred.update(event.item_id for event in request.recent)
-            if barred:
-                rows = self._catalogue.find(list(barred))
-                rows = rows[(rows >= 0) & (rows < count)]
-                columns.append(rows)
-                users.append(np.full(len(rows), index, np.int64))
-        if not users:
-            return Masked(np.empty(0, np.int64), np.empty(0, np.int64))
-        return Masked(np.concatenate(users), np.concatenate(columns))
 
     def _list(self, request: RankRequest, view: View, rows: Rows) -> tuple[RankedItem, ...]:
         """Score the candidates again exactly, put them in order, and say why."""
@@ -156,7 +148,7 @@ class Ranker:
         best = np.lexsort((view.order[rows], -steps))[: self._size]
         reasons = self._reasons(request, view, (short_scale, long_scale), vectors[best], liked[best])
         return tuple(
-            RankedItem(self._catalogue.item_id(row), rank, step / _STEPS, _source(mine, theirs), because)
+            RankedItem(view.ids[row], rank, step / _STEPS, _source(mine, theirs), because)
             for rank, (row, step, mine, theirs, because) in enumerate(
                 zip(
                     rows[best].tolist(), steps[best].tolist(), personal[best].tolist(), popular[best].tolist(),
@@ -174,8 +166,8 @@ class Ranker:
         for event in request.recent:
             groups.setdefault((event.item_id, event.type_code), []).append(event.ts_ms)
         spoken = [group for group in groups if self._weights[group[1]] > 0]
-        rows = self._catalogue.find([item_id for item_id, _ in spoken])
-        known = (rows >= 0) & (rows < len(view.order))
+        rows = view.find([item_id for item_id, _ in spoken])
+        known = rows >= 0
         if not any(scales) or not len(vectors) or not known.any():
             return [()] * len(vectors)
         spoken = [group for group, is_known in zip(spoken, known.tolist(), strict=True) if is_known]
@@ -205,6 +197,23 @@ class Ranker:
         typed = self._weights[[type_code for _, type_code in spoken]]
         short, long = (typed * np.add.reduceat(decay(ages, half_life), starts) for half_life in self._half_lives_s)
         return event_weights(short, long, *scales)
+
+
+def _masked(requests: Sequence[RankRequest], view: View) -> Masked:
+    users: list[Rows] = []
+    columns: list[Rows] = []
+    for index, request in enumerate(requests):
+        barred = set(request.excluded)
+        if request.parameters.exclude_seen:
+            barred.update(event.item_id for event in request.recent)
+        if barred:
+            rows = view.find(list(barred))
+            rows = rows[rows >= 0]
+            columns.append(rows)
+            users.append(np.full(len(rows), index, np.int64))
+    if not users:
+        return Masked(np.empty(0, np.int64), np.empty(0, np.int64))
+    return Masked(np.concatenate(users), np.concatenate(columns))
 
 
 def _stack(vectors: Sequence[Floats], view: View) -> Floats:

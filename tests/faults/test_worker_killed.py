@@ -97,7 +97,7 @@ def test_kill_9_loses_nothing_and_counts_nothing_twice(settings_for: Callable[..
 
 @pytest.mark.timeout(420)
 def test_a_worker_that_sleeps_a_minute_changes_nothing(settings_for: Callable[..., Settings], tmp_path: Path) -> None:
-    """SIGSTOP for 60 s while another worker takes over, then SIGCONT: the sleeper's late commits and writes are void."""
+    """SIGSTOP for 60 s while another worker takes over, then SIGCONT: what the sleeper does late is void."""
     settings = settings_for(partitions=4, kafka_session_timeout_s=8, commit_timeout_s=5)
     stock(settings)
     with RoleProcess("worker", settings, tmp_path, "sleeper") as sleeper:
