@@ -97,7 +97,7 @@ class View(NamedTuple):
 
     def find(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return the rows (n,) int64 of items, -1 for those not in the view."""
-        rows = np.fromiter((self.row_of.get(item_id, -1) for item_id in ids), np.int64, len(ids))
+        rows = np.array(list(map(self.row_of.get, ids, itertools.repeat(-1))), np.int64)
         rows[rows >= len(self.order)] = -1
         return rows
 
