@@ -75,6 +75,7 @@ class Runtime:
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="partition")
         self._failure: asyncio.Future[None]
         self._app: faust.App
+        self._faust_dir: tempfile.TemporaryDirectory[str]
         self._tasks: set[asyncio.Task[None]] = set()
         self._takes: dict[Owner, asyncio.Task[None]] = {}
         self._rebalancing = True
@@ -142,7 +143,8 @@ class Runtime:
 
     def _make_app(self) -> faust.App:
         settings = self.settings
-        state_dir = Path(tempfile.mkdtemp(prefix="freshet-faust-"))
+        # Faust makes folders for tables on disk; this app has none.
+        self._faust_dir = tempfile.TemporaryDirectory(prefix="freshet-faust-")
         app = faust.App(
             settings.group(self._role.name),
             broker=[URL(f"freshet://{address}") for address in settings.kafka_bootstrap.split(",")],
@@ -163,7 +165,7 @@ class Runtime:
             topic_disable_leader=True,
             web_enabled=False,
             store="memory://",
-            datadir=state_dir,
+            datadir=Path(self._faust_dir.name),
             loop=asyncio.get_running_loop(),
         )
         app.transport.max_buffered_runs = settings.max_buffered_runs
@@ -263,11 +265,10 @@ class Runtime:
         self._rebalancing = True
         if revoked:
             _LOG.info("partitions_revoked", partitions=sorted({tp.partition for tp in revoked}))
-        await self._release_all()
+        await self._release_all(Deadline(self.settings.commit_timeout_s))
 
-    async def _release_all(self) -> None:
+    async def _release_all(self, deadline: Deadline) -> None:
         owners, self.owners = list(self.owners.values()), {}
-        deadline = Deadline(self.settings.commit_timeout_s)
         await self._end_takes(owners, deadline)
         results = await asyncio.gather(
             *(self._commit_last(owner, deadline) for owner in owners), return_exceptions=True
@@ -316,16 +317,19 @@ class Runtime:
                 metrics.PARTITIONS.labels(state).set(sum(owner.state == state for owner in owners))
 
     async def _shut_down(self) -> None:
-        """Stop within the deadlines: commit, leave the group, end the tasks."""
+        """Stop under one deadline: commit, end what runs beside, leave the group."""
         self._stopping = True
-        await self._release_all()
+        deadline = Deadline(self.settings.commit_timeout_s)
+        await self._release_all(deadline)
         for task in list(self._tasks):
             task.cancel()
         try:
             await self._role.stop()
-            await asyncio.wait_for(self._app.stop(), self.settings.commit_timeout_s)
+            await asyncio.wait_for(self._app.stop(), deadline.remaining_s())
         except TimeoutError:
             _LOG.warning("faust_stop_timed_out", seconds=self.settings.commit_timeout_s)
+        finally:
+            self._faust_dir.cleanup()
 
     def _live(self) -> tuple[bool, dict[str, Any]]:
         silent_s = time.monotonic() - self._last_tick
