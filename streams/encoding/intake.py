@@ -126,7 +126,7 @@ class Intake:
                     enable_auto_commit=False,
                     allow_auto_create_topics=False,
                     session_timeout_ms=round(settings.kafka_session_timeout_s * 1000),
-                    heartbeat_interval_ms=round(min(3.0, settings.kafka_session_timeout_s / 3) * 1000),
+                    heartbeat_interval_ms=round(min(3.0, settings.kafka_session_timeout_s / 4) * 1000),
                     max_poll_records=_POLL_RECORDS,
                     bootstrap_timeout_ms=round(settings.kafka_timeout_s * 1000),
                 )

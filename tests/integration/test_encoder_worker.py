@@ -1,0 +1,296 @@
+"""The encoder worker against a real Kafka with a tiny real model: items in, vectors out, once, whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import orjson
+import pytest
+from prometheus_client import REGISTRY
+
+from models.text import content_hash
+from streams.encoding.source import load_encoder
+from streams.errors import DependencyError, TopicMismatchError
+from streams.kafka.admin import group_lags
+from streams.kafka.partitioner import partition_of
+from streams.local.processes import free_port
+from streams.roles.encoder import EncoderWorker
+from streams.settings import Settings
+from streams.topics import full_name
+from streams.wire.dead_letters import DeadLetter
+from streams.wire.items import Item
+from streams.wire.vectors import ItemVector, decode_vector, split_vector_key
+from tests.support.roles import RoleProcess
+from tests.support.shop import producer
+from tests.support.tiny_model import DIM, make_tiny_model
+from tests.support.verifier import read_topic
+
+pytestmark = pytest.mark.integration
+
+SettingsFor = Callable[..., Settings]
+
+
+class RunningEncoder:
+    """An encoder worker in a thread of the test, which saves the seconds that importing torch takes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._worker = EncoderWorker(settings)
+        self._thread = threading.Thread(target=self._run, name="encoder")
+        self.error: Exception | None = None
+
+    def _run(self) -> None:
+        try:
+            self._worker.run()
+        except Exception as error:  # noqa: BLE001 -- handed to the test
+            self.error = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        wait_for(lambda: self._worker.ready()[0] or self.error is not None, 60)
+        assert self.error is None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._worker.stop()
+        self._thread.join(10)
+        assert not self._thread.is_alive(), "the worker did not stop within 10 s"
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until it has ended by itself."""
+        self._thread.join(timeout_s)
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"not so after {timeout_s} s"
+        time.sleep(0.05)
+
+
+def put(settings: Settings, *items: Item, topic: str = "items") -> None:
+    """Produce snapshots."""
+    out = producer(settings)
+    for item in items:
+        out.produce(full_name(settings, topic), item.encode(), item.item_id.encode())
+    assert out.flush(30) == 0
+
+
+def put_raw(settings: Settings, key: bytes, value: bytes | None) -> None:
+    """Produce one record of `items` as it is; Kafka itself refuses one without a key on a compacted topic."""
+    out = producer(settings)
+    out.produce(full_name(settings, "items"), value, key)
+    assert out.flush(30) == 0
+
+
+def vectors(settings: Settings) -> dict[str, ItemVector]:
+    """Return what a reader of the compacted topic ends up with, by item."""
+    found: dict[str, ItemVector] = {}
+    for record in read_topic(settings, "item-vectors"):
+        assert record.key is not None
+        item_id = split_vector_key(record.key)[1]
+        if record.value is None:
+            found.pop(item_id, None)
+        else:
+            found[item_id] = decode_vector(record.value)
+    return found
+
+
+def has(settings: Settings, item_id: str, text: str) -> bool:
+    """Whether the item's vector is this text's."""
+    vector = vectors(settings).get(item_id)
+    return vector is not None and vector.content_hash == content_hash(text)
+
+
+@contextmanager
+def counted(outcome: str) -> Iterator[Callable[[], float]]:
+    """Give a callable that says how many items had the outcome since."""
+
+    def read() -> float:
+        return REGISTRY.get_sample_value("freshet_encoder_items_total", {"outcome": outcome}) or 0.0
+
+    start = read()
+    yield lambda: read() - start
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model folder for the module."""
+    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def settings(settings_for: SettingsFor, model: Path) -> Settings:
+    """A namespace of its own for each test."""
+    return settings_for(
+        partitions=4, model_path=model, device="cpu", encoder_threads=1, kafka_session_timeout_s=8, commit_timeout_s=5
+    )
+
+
+def test_items_become_vectors(settings: Settings) -> None:
+    """Each item has one unit vector of its text under the right key and partition, and the model is named as served."""
+    items = [Item(f"i{number}", title=f"mug {number}", tags=("gift",), price=number) for number in range(50)]
+    with RunningEncoder(settings):
+        put(settings, *items)
+        wait_for(lambda: len(vectors(settings)) == len(items))
+    encoder = load_encoder(settings)
+    found = vectors(settings)
+    texts = [f"mug {number}. gift" for number in range(50)]
+    expected = encoder.encode(texts)
+    for item, text, vector in zip(items, texts, expected, strict=True):
+        assert found[item.item_id].content_hash == content_hash(text)
+        np.testing.assert_allclose(found[item.item_id].vector, vector, atol=2e-3)
+    for record in read_topic(settings, "item-vectors"):
+        fingerprint, item_id = split_vector_key(record.key or b"")
+        assert (fingerprint, record.partition) == (encoder.fingerprint, partition_of(item_id.encode(), 4))
+    (served,) = [record.value for record in read_topic(settings, "models") if record.key == b"served"]
+    assert orjson.loads(served or b"") == {"fingerprint": encoder.fingerprint, "model": "tiny", "dim": DIM}
+    (lag,) = [lag for lag in group_lags(settings) if lag.group.endswith(f"freshet-encoder-{encoder.fingerprint}")]
+    assert lag.total == 0
+
+
+def test_a_restart_encodes_nothing_again(settings: Settings) -> None:
+    """What is on the topic is skipped by its hash, even when every item is told again; the served record stays."""
+    items = [Item(f"i{number}", title=f"cup {number}") for number in range(30)]
+    with RunningEncoder(settings):
+        put(settings, *items)
+        wait_for(lambda: len(vectors(settings)) == len(items))
+    put(settings, *items, Item("i0", title="cup 0", price=9.5), Item("new", title="a new cup"))
+    with counted("unchanged") as unchanged, counted("encoded") as encoded, RunningEncoder(settings):
+        wait_for(lambda: unchanged() + encoded() == 32)
+        assert (unchanged(), encoded()) == (31, 1)
+    assert len([record for record in read_topic(settings, "models") if record.key == b"served"]) == 1
+
+
+def test_changes_and_deletions_follow(settings: Settings) -> None:
+    """A new text gives a new vector, a tombstone or an emptied text takes it away."""
+    with RunningEncoder(settings):
+        put(settings, Item("a", title="red mug"), Item("b", title="blue mug"), Item("c", title="cup"))
+        wait_for(lambda: len(vectors(settings)) == 3)
+        put(settings, Item("a", title="red cup"), Item("b"))
+        put_raw(settings, b"c", None)
+        wait_for(lambda: set(vectors(settings)) == {"a"} and has(settings, "a", "red cup"))
+
+
+def test_bad_records_do_not_stop_the_partition(settings: Settings) -> None:
+    """Each ends in dead-letters with its place and its bytes; good items before and after are encoded."""
+    bad = [
+        (b"x", b"{nope"),
+        (b"x", b"[]"),
+        (b"x", b'{"title": 3}'),
+        (b"x", b'{"item_id": "y", "title": "mug"}'),
+        (b"\xff", b'{"title": "mug"}'),
+        (b"x", b'{"title": "' + b"m" * 900_000 + b'"}'),
+        (b"x", b'{"attributes": ' + b'{"a": ' * 500 + b"1" + b"}" * 501),
+        (b"x", b'{"title": "mug", "price": NaN}'),
+        (b"k" * 300, b'{"title": "mug"}'),
+    ]
+    with RunningEncoder(settings):
+        put(settings, Item("before", title="mug"))
+        for key, value in bad:
+            put_raw(settings, key, value)
+        put(settings, *(Item(f"after{number}", title="mug") for number in range(20)))
+        wait_for(lambda: len(vectors(settings)) == 21)
+        wait_for(lambda: len(read_topic(settings, "dead-letters")) == len(bad))
+    letters = [DeadLetter.from_record(record.headers, record.value) for record in read_topic(settings, "dead-letters")]
+    assert sorted((letter.key or b"", letter.value or b"") for letter in letters) == sorted(bad)
+    assert {letter.topic for letter in letters} == {full_name(settings, "items")}
+    assert all(letter.reason and letter.error for letter in letters)
+
+
+def test_an_item_the_model_cannot_encode_is_set_aside(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes to dead-letters with its bytes; the items of its batch are published."""
+    real = load_encoder(settings)
+    forward = real._forward
+    poison = real.tokenize(["canary mug canary"])[0]
+
+    def sometimes(tokens: list[list[int]]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        result = forward(tokens).copy()
+        result[[ids == poison for ids in tokens]] = np.nan
+        return result
+
+    monkeypatch.setattr(real, "_forward", sometimes)
+    monkeypatch.setattr("streams.roles.encoder.load_encoder", lambda _settings: real)
+    bad = Item("bad", title="canary mug canary")
+    with RunningEncoder(settings):
+        put(settings, Item("a", title="red mug"), bad, Item("b", title="blue mug"))
+        wait_for(lambda: set(vectors(settings)) == {"a", "b"} and len(read_topic(settings, "dead-letters")) == 1)
+    (record,) = read_topic(settings, "dead-letters")
+    letter = DeadLetter.from_record(record.headers, record.value)
+    assert (letter.reason, letter.value) == ("bad_model_output", bad.encode())
+
+
+def test_sightings_count_while_the_shop_is_silent(settings: Settings) -> None:
+    """An item seen in an event is encoded; the shop's own snapshot replaces it and holds, across a restart too."""
+    with RunningEncoder(settings):
+        put(settings, Item("a", title="red mug"), topic="item-sightings")
+        wait_for(lambda: has(settings, "a", "red mug"))
+        put(settings, Item("a", title="blue mug"))
+        wait_for(lambda: has(settings, "a", "blue mug"))
+    with counted("superseded") as superseded, RunningEncoder(settings):
+        put(settings, Item("a", title="gift"), topic="item-sightings")
+        wait_for(lambda: superseded() == 1)
+    assert has(settings, "a", "blue mug")
+
+
+def test_two_workers_share_the_catalogue(settings: Settings) -> None:
+    """While partitions move between workers every item is encoded, and a text that came back is not mistaken."""
+    items = [Item(f"i{number}", title=f"film {number}") for number in range(300)]
+    with RunningEncoder(settings):
+        put(settings, *items[:150])
+        with RunningEncoder(settings):
+            put(settings, *items[150:], *(Item(f"i{number}", title="drama") for number in range(150)))
+            wait_for(lambda: sum(v.content_hash == content_hash("drama") for v in vectors(settings).values()) == 150)
+            wait_for(lambda: len(vectors(settings)) == 300)
+        # The first worker once encoded these texts itself; the second has replaced them meanwhile.
+        put(settings, *items[:150])
+        wait_for(lambda: all(has(settings, item.item_id, item.title) for item in items[:150:10]))
+    found = vectors(settings)
+    assert [item.item_id for item in items if found[item.item_id].content_hash != content_hash(item.title)] == []
+
+
+def test_kill_9_loses_nothing(settings: Settings, tmp_path: Path) -> None:
+    """Killed in the middle, the next worker encodes the rest; what was out is not encoded again."""
+    words = "the blue mug and the red cup of the film " * 3
+    items = [Item(f"i{number}", title=f"{words} {number}") for number in range(4_000)]
+    slow = settings.model_copy(update={"encoder_batch_tokens": 500})
+    put(settings, *items)
+    with RoleProcess("encoder", slow, tmp_path) as process:
+        process.ready()
+        wait_for(lambda: process.metric("freshet_encoder_items_total", outcome="encoded") > 200)
+        process.kill()
+        before = len(vectors(settings))
+        assert 0 < before < len(items)
+        process.start().ready()
+        wait_for(lambda: process.metric("freshet_encoder_items_total", outcome="encoded") >= len(items) - before, 60)
+        wait_for(lambda: len(vectors(settings)) == len(items))
+        assert process.metric("freshet_encoder_items_total", outcome="encoded") == len(items) - before
+        started = time.monotonic()
+        process.signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+        assert time.monotonic() - started < 10
+    assert all(lag.total == 0 for lag in group_lags(settings) if "freshet-encoder" in lag.group)
+
+
+def test_kafka_away_ends_it_with_a_sentence(settings: Settings) -> None:
+    """Nobody listens: after `kafka_timeout_s` the worker ends with the address in the message."""
+    port = free_port()
+    nowhere = settings.model_copy(update={"kafka_bootstrap": f"127.0.0.1:{port}", "kafka_timeout_s": 1.0})
+    with pytest.raises(DependencyError, match=f"127.0.0.1:{port} did not answer"):
+        EncoderWorker(nowhere).run()
+
+
+def test_a_missing_topic_ends_it_with_a_sentence(settings: Settings) -> None:
+    """Nothing is read or created when the topics were not made."""
+    with pytest.raises(TopicMismatchError, match=r"nobody\.items is missing"):
+        EncoderWorker(settings.model_copy(update={"namespace": "nobody"})).run()
