@@ -73,6 +73,6 @@ def _rating(number: int, row: list[str]) -> Entry:
 def _film(row: list[str]) -> Item:
     item_id, title, year, genres = row
     tags = tuple(genres.split())
-    # One row has no film behind it; its year is the word "unkonwn".
+    # Two rows have no year; one of them, with the word "unkonwn" for it, has no film behind it either.
     attributes = (("year", year),) if year.isdigit() else ()
     return Item(item_id, title=title, category=tags[0], attributes=attributes, tags=tags)
