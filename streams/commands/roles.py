@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from streams.commands.common import guarded, settings
@@ -10,6 +12,9 @@ from streams.commands.common import guarded, settings
 @guarded
 def worker() -> None:
     """Run an interest worker: folds events into user states and publishes fresh lists."""
+    # Read by BLAS when NumPy is imported: a product for 256 users gains nothing from more threads, and its spinning
+    # threads take the core that folds.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from streams.logs import configure
     from streams.roles.worker import run
 
