@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Sequence
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import orjson
@@ -11,59 +12,23 @@ import typer
 
 from streams.commands.common import err, examples, guarded, out
 from streams.commands.common import settings as read_settings
-from streams.errors import DependencyError, FreshetError, RecordFormatError
+from streams.commands.positions import Position, Positions
+from streams.errors import FreshetError, RecordFormatError
 from streams.settings import Settings
+from streams.topics import EVENT_TOPICS
 from streams.wire.dead_letters import DeadLetter
 
 app = typer.Typer(name="dead-letters", help="Refused records: list them, send them again.", no_args_is_help=True)
 
+#: Reading the whole topic may take this long: seven days of a producer's mistakes are gigabytes.
+_READ_S = 300.0
+#: Where a record may be sent again: what is keyed and decoded by the workers.
+_REPLAYABLE = frozenset((*EVENT_TOPICS, "user-erasures", "merges", "items", "item-sightings"))
 #: Header of a replayed record: where its dead letter stands.
 REPLAYED_FROM = "replayed-from"
 
 Reason = Annotated[str | None, typer.Option(help="Only letters with this reason, like wrong_partition.")]
 Source = Annotated[str | None, typer.Option("--topic", help="Only letters of this source topic, like clicks.")]
-
-
-class Position(NamedTuple):
-    """
-    How far the letters of one partition of `dead-letters` have been replayed.
-
-    A replay with `--reason` or `--topic` passes over the rest, so each class (source topic and reason) that went ahead
-    has an offset of its own. The position is what a consumer group commits: `offset`, and `ahead` as its metadata.
-
-    Attributes
-    ----------
-    offset
-        Every letter below it is done.
-    ahead
-        Class to the offset below which its letters are done, where that is above `offset`.
-
-    """
-
-    offset: int = 0
-    ahead: dict[str, int] = {}  # noqa: RUF012  # never changed in place
-
-    def done(self, offset: int, kind: str) -> bool:
-        """
-        Whether a letter was replayed before.
-
-        >>> Position(5, {"clicks bug": 9}).done(7, "clicks bug"), Position(5).done(7, "clicks bug")
-        (True, False)
-        """
-        return offset < max(self.offset, self.ahead.get(kind, 0))
-
-    def metadata(self) -> str:
-        """Return what stands beside the offset in the group's commit; at most a few classes exist in a partition."""
-        return orjson.dumps(self.ahead).decode() if self.ahead else ""
-
-    @classmethod
-    def read(cls, offset: int, metadata: str | None) -> Position:
-        """Read a commit; a negative offset stands for none."""
-        try:
-            ahead = orjson.loads(metadata) if metadata else {}
-        except orjson.JSONDecodeError:
-            ahead = {}  # another tool moved the group: its offset counts
-        return cls(max(0, offset), ahead if isinstance(ahead, dict) else {})
 
 
 class Found(NamedTuple):
@@ -114,25 +79,33 @@ def list_(
     """List refused records, the newest last: when, from where, why, and the beginning of their bytes."""
     settings = read_settings()
     chosen = _filter(settings, reason, topic)
-    newest: deque[Found] = deque(maxlen=limit or None)
+    newest: list[tuple[int, int, int, Found]] = []
     counts: Counter[str] = Counter()
-    everything = sorted(
-        (found for found in read(settings) if chosen.takes(found.letter)), key=lambda found: found.letter.time_ms
-    )
-    for found in everything:
+
+    def keep(found: Found) -> None:
+        if not chosen.takes(found.letter):
+            return
         counts[found.letter.reason] += 1
-        newest.append(found)
+        heapq.heappush(newest, (found.letter.time_ms, found.partition, found.offset, found))
+        if limit and len(newest) > limit:
+            heapq.heappop(newest)
+
+    read(settings, keep)
+    shown = [found for *_, found in sorted(newest, key=lambda row: row[:3])]
     if as_json:
-        typer.echo(orjson.dumps([_fields(found) for found in newest], option=orjson.OPT_INDENT_2))
+        typer.echo(orjson.dumps([_fields(found) for found in shown], option=orjson.OPT_INDENT_2))
         return
-    _print(newest)
+    for found in shown:
+        _print(found)
     told = ", ".join(f"{name} {count}" for name, count in counts.most_common())
-    err.print(f"{counts.total()} dead letters{f': {told}' if told else ''}; {len(newest)} shown", highlight=False)
+    err.print(f"{counts.total()} dead letters{f': {told}' if told else ''}; {len(shown)} shown", highlight=False)
 
 
-def read(settings: Settings, ends: dict[int, int] | None = None) -> list[Found]:
+def read(
+    settings: Settings, on_letter: Callable[[Found], None], starts: Mapping[int, int] | None = None
+) -> dict[int, int]:
     """
-    Return every dead letter there is, in offset order within a partition; `ends` receives where each partition ends.
+    Hand over every dead letter there is, in offset order within a partition; return where each partition ends.
 
     Raises
     ------
@@ -146,10 +119,9 @@ def read(settings: Settings, ends: dict[int, int] | None = None) -> list[Found]:
     from streams.topics import full_name
 
     count = partition_counts(settings, "dead-letters")["dead-letters"]
-    found: list[Found] = []
     strange = 0
 
-    def keep(messages: Sequence[Any]) -> None:
+    def decode(messages: Sequence[Any]) -> None:
         nonlocal strange
         for message in messages:
             try:
@@ -157,16 +129,14 @@ def read(settings: Settings, ends: dict[int, int] | None = None) -> list[Found]:
             except RecordFormatError:
                 strange += 1
                 continue
-            found.append(Found(message.partition(), message.offset(), letter))
+            on_letter(Found(message.partition(), message.offset(), letter))
 
-    reached = read_to_end(
-        settings, full_name(settings, "dead-letters"), range(count), keep, Deadline(settings.kafka_timeout_s)
-    )
-    if ends is not None:
-        ends.update(reached)
+    # The deadline counts from here: a topic of gigabytes takes as long as its bytes take.
+    deadline = Deadline(max(_READ_S, settings.kafka_timeout_s))
+    ends = read_to_end(settings, full_name(settings, "dead-letters"), range(count), decode, deadline, starts)
     if strange:
         err.print(f"{strange} records on dead-letters are not Freshet's and were passed over", style="yellow")
-    return found
+    return ends
 
 
 def _filter(settings: Settings, reason: str | None, topic: str | None) -> Filter:
@@ -203,24 +173,17 @@ def _fields(found: Found) -> dict[str, Any]:
     }
 
 
-def _print(letters: Sequence[Found] | deque[Found]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+def _print(found: Found) -> None:
     from streams.commands.lookup import local_time, printable
 
-    if not letters:
-        return
-    table = Table(box=None, header_style="bold")
-    for heading, wide in (("time", False), ("record", False), ("reason", False), ("error", True), ("bytes", True)):
-        table.add_column(heading, no_wrap=not wide, overflow="fold")
-    for found in letters:
-        letter = found.letter
-        value = "(null)" if letter.value is None else printable(letter.value, 120)
-        place = printable(f"{letter.topic}:{letter.partition}:{letter.offset}")
-        cells = (local_time(letter.time_ms), place, printable(letter.reason), printable(letter.error, 200), value)
-        table.add_row(*(Text(cell) for cell in cells))
-    out.print(table)
+    letter = found.letter
+    place = printable(f"{letter.topic}:{letter.partition}:{letter.offset}")
+    out.print(f"{local_time(letter.time_ms)}  {place}", end="  ", markup=False, highlight=False)
+    out.print(printable(letter.reason), end="  ", style="red", markup=False, highlight=False)
+    out.print(printable(letter.error, 200), markup=False, highlight=False)
+    key = "(no key)" if letter.key is None else printable(letter.key, 80)
+    value = "(null)" if letter.value is None else printable(letter.value, 160)
+    out.print(f"    {key}  {value}", style="dim", markup=False, highlight=False)
 
 
 @app.command(
@@ -251,145 +214,119 @@ def replay(
     """
     settings = read_settings()
     chosen = _filter(settings, reason, topic)
-    ends: dict[int, int] = {}
-    letters = read(settings, ends)
-    positions = Positions(settings, sorted(ends))
-    with positions:
-        fresh = [
-            found
-            for found in letters
-            if chosen.takes(found.letter)
-            and (everything or not positions.known[found.partition].done(found.offset, found.kind))
-        ]
-        ready = [found for found in fresh if _can_go(settings, found.letter)]
-        counts = {"found": len(letters), "selected": len(fresh), "left_out": len(fresh) - len(ready), "sent": 0}
-        if not dry_run and ready:
+    with Positions(settings) as positions:
+        known = {} if everything else positions.known
+        plan = Plan(settings, chosen, known)
+        plan.ends = read(settings, plan.count, {partition: position.offset for partition, position in known.items()})
+        sent = 0
+        if not dry_run and plan.ready:
             if not yes:
-                _confirm(ready)
-            counts["sent"] = _send(settings, ready)
-            positions.commit(_after(positions.known, chosen, letters, ends))
-    _tell(counts, ready, dry_run=dry_run, as_json=as_json)
+                _confirm(plan.ready)
+            sent = _send(settings, plan)
+        # What was left out is done with, too; where all was refused by Kafka nothing is.
+        if not dry_run and (sent or plan.left_out):
+            positions.commit(plan.after(positions.known))
+    counts = {"selected": plan.ready.total() + plan.left_out, "left_out": plan.left_out, "sent": sent}
+    _tell(counts, plan.ready, dry_run=dry_run, as_json=as_json)
 
 
-def _can_go(settings: Settings, letter: DeadLetter) -> bool:
-    """Whether a letter has a key and names a topic of ours: what a header says is not trusted."""
-    from streams.commands.lookup import topic_name
-    from streams.topics import full_name
+class Plan:
+    """
+    What a replay will send, counted before anything is sent.
 
-    name = topic_name(settings, letter.topic)
-    return bool(letter.key) and name not in (None, "dead-letters") and full_name(settings, name or "") == letter.topic
+    Attributes
+    ----------
+    ready
+        Letters to send by class.
+    left_out
+        Letters that are selected and cannot be sent.
+    ends
+        Where each partition ended when it was counted; what comes later is not sent, so that a replay ends.
+
+    """
+
+    def __init__(self, settings: Settings, chosen: Filter, known: Mapping[int, Position]) -> None:
+        self.ready: Counter[str] = Counter()
+        self.left_out = 0
+        self.ends: dict[int, int] = {}
+        self.known = known
+        self._settings = settings
+        self._chosen = chosen
+        self._kinds: dict[int, set[str]] = defaultdict(set)
+
+    def takes(self, found: Found) -> bool:
+        """Whether a letter is selected and was not replayed before."""
+        done = self.known.get(found.partition, Position()).done(found.offset, found.kind)
+        return self._chosen.takes(found.letter) and not done
+
+    def can_go(self, found: Found) -> bool:
+        """Whether a letter has a key and names a topic of ours: what a header says is not trusted."""
+        from streams.commands.lookup import topic_name
+        from streams.topics import full_name
+
+        letter = found.letter
+        name = topic_name(self._settings, letter.topic)
+        return bool(letter.key) and name in _REPLAYABLE and full_name(self._settings, name) == letter.topic
+
+    def count(self, found: Found) -> None:
+        """Take a letter into the plan."""
+        if not self.takes(found):
+            return
+        self._kinds[found.partition].add(found.kind)
+        if self.can_go(found):
+            self.ready[found.kind] += 1
+        else:
+            self.left_out += 1
+
+    def after(self, known: Mapping[int, Position]) -> dict[int, Position]:
+        """Return the positions once the plan is carried out."""
+        if self._chosen == Filter(None, None):
+            return {partition: Position(end) for partition, end in self.ends.items()}
+        positions = {}
+        for partition, kinds in self._kinds.items():
+            before = known.get(partition, Position())
+            ahead = {**before.ahead, **dict.fromkeys(sorted(kinds), self.ends[partition])}
+            positions[partition] = Position(before.offset, ahead)
+        return positions
 
 
-def _confirm(ready: Sequence[Found]) -> None:
-    told = ", ".join(f"{kind} {count}" for kind, count in Counter(found.kind for found in ready).most_common())
+def _confirm(ready: Counter[str]) -> None:
+    told = ", ".join(f"{kind} {count}" for kind, count in ready.most_common())
     err.print(told, markup=False, highlight=False)
-    if not typer.confirm(f"Send {len(ready)} records again?", err=True):
+    if not typer.confirm(f"Send {ready.total()} records again?", err=True):
         raise typer.Exit(1)
 
 
-def _send(settings: Settings, ready: Sequence[Found]) -> int:
+def _send(settings: Settings, plan: Plan) -> int:
     from streams.commands.sending import Sender
 
     with Sender(settings) as sender:
-        for found in ready:
+
+        def send(found: Found) -> None:
             letter = found.letter
+            if found.offset >= plan.ends[found.partition] or not plan.takes(found) or not plan.can_go(found):
+                return
             assert letter.key is not None
             place = b"dead-letters:%d:%d" % (found.partition, found.offset)
             sender.send(letter.topic, letter.key, letter.value, [(REPLAYED_FROM, place)])
+
+        read(settings, send, {partition: position.offset for partition, position in plan.known.items()})
     if sender.refused:
-        # They stay dead letters; the operator sees why. The others must not go twice because of them.
+        # They stay dead letters and the operator sees why; the others must not go twice because of them.
         err.print(f"Kafka refused {len(sender.refused)} records: {sender.refused[0]}", style="red", markup=False)
     return sender.sent
 
 
-def _after(
-    known: dict[int, Position], chosen: Filter, letters: Sequence[Found], ends: dict[int, int]
-) -> dict[int, Position]:
-    """Return the positions after a replay of all that was chosen below `ends`."""
-    if chosen == Filter(None, None):
-        return {partition: Position(end) for partition, end in ends.items()}
-    after = {partition: dict(position.ahead) for partition, position in known.items()}
-    for found in letters:
-        if chosen.takes(found.letter):
-            after[found.partition][found.kind] = ends[found.partition]
-    return {partition: Position(known[partition].offset, ahead) for partition, ahead in after.items()}
-
-
-def _tell(counts: dict[str, int], ready: Sequence[Found], *, dry_run: bool, as_json: bool) -> None:
+def _tell(counts: dict[str, int], ready: Counter[str], *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         typer.echo(orjson.dumps(counts, option=orjson.OPT_INDENT_2))
         return
     if dry_run:
-        for kind, count in Counter(found.kind for found in ready).most_common():
+        for kind, count in ready.most_common():
             out.print(f"{kind}: {count}", markup=False, highlight=False)
-    done = f"{len(ready)} records would be sent" if dry_run else f"{counts['sent']} records sent again"
+    done = f"{ready.total()} records would be sent" if dry_run else f"{counts['sent']} records sent again"
     rest = f", {counts['left_out']} left out (no key, or a topic that is not Freshet's)" if counts["left_out"] else ""
     out.print(f"{done}{rest}", highlight=False)
-
-
-class Positions:
-    """
-    How far each partition of `dead-letters` has been replayed, as commits of a consumer group. A context manager.
-
-    Attributes
-    ----------
-    known
-        The positions at the start, by partition.
-
-    """
-
-    def __init__(self, settings: Settings, partitions: Sequence[int]) -> None:
-        from streams.topics import full_name
-
-        self.known: dict[int, Position] = {}
-        self._settings = settings
-        self._topic = full_name(settings, "dead-letters")
-        self._partitions = partitions
-        self._consumer: Any = None
-
-    def __enter__(self) -> Positions:
-        """Read the commits; the consumer never joins the group."""
-        from confluent_kafka import Consumer, KafkaException, TopicPartition
-
-        from streams.kafka.clients import librdkafka_config
-
-        group = self._settings.group("dead-letters-replay")
-        self._consumer = Consumer(librdkafka_config(self._settings, group_id=group, enable_auto_commit=False))
-        wanted = [TopicPartition(self._topic, partition) for partition in self._partitions]
-        try:
-            told = self._consumer.committed(wanted, timeout=self._settings.kafka_timeout_s)
-        except KafkaException as error:
-            self._consumer.close()
-            raise DependencyError(f"reading what was replayed before failed: {error.args[0]}") from error
-        self.known = {place.partition: Position.read(place.offset, place.metadata) for place in told}
-        return self
-
-    def commit(self, after: dict[int, Position]) -> None:
-        """
-        Remember new positions.
-
-        Raises
-        ------
-        DependencyError
-            When Kafka does not take them; the records were sent and would be sent again.
-
-        """
-        from confluent_kafka import KafkaException, TopicPartition
-
-        places = [
-            TopicPartition(self._topic, partition, position.offset, position.metadata())
-            for partition, position in after.items()
-        ]
-        try:
-            self._consumer.commit(offsets=places, asynchronous=False)
-        except KafkaException as error:
-            raise DependencyError(
-                f"the records were sent, but remembering it failed: {error.args[0]}; do not replay without looking"
-            ) from error
-
-    def __exit__(self, *_: object) -> None:
-        """Close the consumer."""
-        self._consumer.close()
 
 
 def register(app_: typer.Typer) -> None:
