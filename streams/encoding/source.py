@@ -64,6 +64,11 @@ def model_folder(settings: Settings) -> ModelFolder:
         raise ModelError(str(error)) from error
 
 
+def default_folder(settings: Settings) -> Path:
+    """Return where the default model lies once it has been fetched."""
+    return settings.cache_dir.expanduser() / "models" / f"{_PACKAGE}-{_VERSION}" / _ROOT
+
+
 def model_name(settings: Settings) -> str:
     """Name the model for people: it stands on lists and on the `served` record."""
     return settings.model_path.name if settings.model_path is not None else DEFAULT_MODEL
