@@ -331,4 +331,4 @@ def _tell(counts: dict[str, int], ready: Counter[str], *, dry_run: bool, as_json
 
 def register(app_: typer.Typer) -> None:
     """Add `dead-letters` to the command line."""
-    app_.add_typer(app)
+    app_.add_typer(app, rich_help_panel="Kafka")

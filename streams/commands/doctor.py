@@ -230,6 +230,7 @@ def doctor(
 
 def register(app: typer.Typer) -> None:
     """Add `doctor` to the command line."""
-    app.command(epilog=examples("freshet doctor", "freshet doctor --json | jq -r '.[] | select(.status != \"ok\")'"))(
-        doctor
-    )
+    app.command(
+        rich_help_panel="Look",
+        epilog=examples("freshet doctor", "freshet doctor --json | jq -r '.[] | select(.status != \"ok\")'"),
+    )(doctor)

@@ -331,4 +331,6 @@ def _table(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]
 
 def register(app: typer.Typer) -> None:
     """Add `inspect` to the command line."""
-    app.command(epilog=examples("freshet inspect 42", "freshet inspect 42 --json | jq '.list.items[0]'"))(inspect)
+    app.command(
+        rich_help_panel="Look", epilog=examples("freshet inspect 42", "freshet inspect 42 --json | jq '.list.items[0]'")
+    )(inspect)

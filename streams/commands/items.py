@@ -317,4 +317,4 @@ def _plain(text: str) -> Any:
 
 def register(app_: typer.Typer) -> None:
     """Add `items` to the command line."""
-    app_.add_typer(app)
+    app_.add_typer(app, rich_help_panel="Kafka")

@@ -338,6 +338,7 @@ class Lists:
 def register(app: typer.Typer) -> None:
     """Add `tail` to the command line."""
     app.command(
+        rich_help_panel="Look",
         epilog=examples(
             "freshet tail recommendations",
             "freshet tail recommendations --user 42 --committed",
