@@ -85,6 +85,7 @@ class Pipeline:
         if time.monotonic() - self._last_commit >= self._settings.commit_interval_s:
             self.commit()
         self._intake.watch(self._watermark.pending)
+        self._publisher.serve()
 
     def commit(self) -> None:
         """Commit the contiguous prefix of each partition that has moved."""

@@ -114,6 +114,10 @@ class Publisher:
         if self._error is not None:
             raise DependencyError(f"Kafka did not take a record: {self._error}")
 
+    def serve(self) -> None:
+        """Hand over what librdkafka has to say; called on every turn, or its lines pile up while nothing is sent."""
+        self._producer.poll(0)
+
     def close(self) -> None:
         """Drop what is not acknowledged; it was not committed either and is encoded again."""
         self._producer.purge()
