@@ -153,9 +153,9 @@ def group_lags(settings: Settings) -> list[GroupLag]:
     return lags
 
 
-def wait_for_kafka(settings: Settings) -> None:
+def wait_for_kafka(settings: Settings) -> str:
     """
-    Return once a broker answers.
+    Return the id of the Kafka cluster, once a broker answers.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def wait_for_kafka(settings: Settings) -> None:
 
     """
     with _client(settings) as client:
-        _ask(settings, client.describe_cluster)
+        return str(_ask(settings, client.describe_cluster)["cluster_id"])
 
 
 @contextmanager

@@ -7,12 +7,15 @@ with it after a restart.
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+import uuid
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -155,15 +158,17 @@ class LocalKafka:
             self.process = spawn("kafka", java, self.folder / "kafka.log")
 
     def _answers(self, deadline: float) -> bool:
-        """Ask until it answers, dies or the deadline passes."""
+        """Ask until this very node answers, dies or the deadline passes."""
         probe = Settings(kafka_bootstrap=self.bootstrap, kafka_timeout_s=2.0)
+        ours = _formatted_as(self.folder / "data")
         while time.monotonic() < deadline and self.process is not None and self.process.alive():
             try:
-                wait_for_kafka(probe)
+                # Another Kafka may listen there while ours is about to fail to bind.
+                if wait_for_kafka(probe) == ours:
+                    return True
             except DependencyError:
                 continue
-            # Somebody else may listen there while ours failed to bind.
-            return self.process.alive()
+            time.sleep(0.1)
         return False
 
 
@@ -221,13 +226,26 @@ def _kafka_version() -> str:
 def _format(jars: Path, properties: Path, log4j: Path) -> None:
     command = [
         _java(), "-Xmx256m", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{jars}/*",
-        "kafka.tools.StorageTool", "format", "--config", str(properties), "--cluster-id", "ZnJlc2hldC1sb2NhbC0wMQ",
+        "kafka.tools.StorageTool", "format", "--config", str(properties), "--cluster-id", _new_cluster_id(),
         "--ignore-formatted",
     ]  # fmt: skip
     try:
         _run(command, _FORMAT_TIMEOUT_S)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise DependencyError(f"the local Kafka's storage cannot be formatted: {_reason(error)}") from error
+
+
+def _new_cluster_id() -> str:
+    """Return a random UUID as Kafka writes them: 16 bytes in URL-safe base64 without padding."""
+    made = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # A leading dash would read as an option.
+    return _new_cluster_id() if made.startswith("-") else made
+
+
+def _formatted_as(data: Path) -> str:
+    """Return the cluster id in a formatted data folder."""
+    found = re.search(r"^cluster\.id=(.+)$", (data / "meta.properties").read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def _java() -> str:
