@@ -17,8 +17,9 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, OffsetSpec
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from streams.errors import DependencyError
+from streams.errors import DependencyError, TopicMismatchError
 from streams.kafka.clients import kafka_python_config
+from streams.kafka.deadline import Deadline
 from streams.settings import Settings
 from streams.topics import TOPICS, Topic
 
@@ -26,6 +27,8 @@ R = TypeVar("R")
 
 #: Kafka's own limit on one attempt to connect, so that a silent address does not use up the whole deadline.
 _CONNECT_S = 3.0
+#: A restarted KRaft broker was seen to know no topic for some seconds on a loaded machine.
+_METADATA_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,28 @@ def check_topics(settings: Settings) -> list[str]:
     for topic in present:
         problems += _config_problems(topic, topic.full_name(settings), configs[topic.full_name(settings)])
     return problems + _count_problems(settings, partitions)
+
+
+def require_topics(settings: Settings) -> None:
+    """
+    Return once every topic is as it must be.
+
+    A broker that has just started may serve metadata before it has caught up with the controller, so what is missing
+    is looked for again for a while.
+
+    Raises
+    ------
+    TopicMismatchError
+        With one sentence for each topic that is missing or unfit.
+    DependencyError
+        When Kafka is away for longer than `kafka_timeout_s`.
+
+    """
+    deadline = Deadline(_METADATA_S)
+    while problems := check_topics(settings):
+        if deadline.passed:
+            raise TopicMismatchError("; ".join(problems))
+        time.sleep(0.5)
 
 
 def topic_partitions(settings: Settings) -> dict[str, int]:

@@ -16,8 +16,8 @@ from typing import Any
 from streams.kafka.transport import Run
 
 #: Longest wait for a topic that is behind. Its records are normally a fetch away (100 ms long poll, a few ms of
-#: transfer); a topic that stays silent longer must not hold up the others.
-_MAX_IDLE_S = 0.5
+#: transfer, longer where the machine is loaded); a topic that stays silent longer must not hold up the others.
+_MAX_IDLE_S = 2.0
 
 
 class Slice:

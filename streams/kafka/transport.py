@@ -51,6 +51,11 @@ _RUNS_PER_PARTITION = 2
 #: in the meantime waits to join the next request (Faust's 1,500 ms would be seen in freshness).
 _FETCH_MAX_WAIT_MS = 100
 
+#: While records of one partition wait to be taken over, no other partition of that broker is fetched for so long:
+#: topics then advance together even when the event loop is busy. aiokafka's own 0.1 s let one topic run hundreds of
+#: records ahead under load. It also is how long a held partition can delay the others, once, after a rebalance.
+_PREFETCH_BACKOFF_S = 1.0
+
 #: How long one call waits for records, and how long while some partition is left out and may come back.
 _POLL_S = 1.0
 _POLL_CROWDED_S = 0.02
@@ -142,6 +147,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
         consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS  # noqa: SLF001
         consumer._isolation_level = "read_committed"  # noqa: SLF001
         return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self._ensure_consumer()._fetcher._prefetch_backoff = _PREFETCH_BACKOFF_S  # noqa: SLF001
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types

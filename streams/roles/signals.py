@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from streams.errors import TopicMismatchError
-from streams.kafka.admin import check_topics
+from streams.kafka.admin import require_topics
 from streams.kafka.runtime import Runtime, run_role
 from streams.settings import Settings
 from streams.signals.partition import SignalsPartition
@@ -40,8 +39,7 @@ class Signals:
         """
         del runtime
         loop = asyncio.get_running_loop()
-        if problems := await loop.run_in_executor(None, check_topics, self._settings):
-            raise TopicMismatchError("; ".join(problems))
+        await loop.run_in_executor(None, require_topics, self._settings)
 
     async def stop(self) -> None:
         """Nothing runs beside the partitions."""

@@ -12,10 +12,10 @@ import structlog
 from streams.catalogue.follower import Follower
 from streams.catalogue.matrix import Applied, Catalogue
 from streams.catalogue.records import CatalogueRecord
-from streams.errors import DependencyError, TopicMismatchError
+from streams.errors import DependencyError
 from streams.experiments.assignment import Experiments
 from streams.experiments.definitions import load_file
-from streams.kafka.admin import check_topics, topic_partitions
+from streams.kafka.admin import require_topics, topic_partitions
 from streams.kafka.runtime import Runtime, run_role
 from streams.refresh.cache import ListCache
 from streams.refresh.partition import InterestPartition
@@ -65,8 +65,7 @@ class Worker:
         """
         self._runtime = runtime
         loop = asyncio.get_running_loop()
-        if problems := await loop.run_in_executor(None, check_topics, self._settings):
-            raise TopicMismatchError("; ".join(problems))
+        await loop.run_in_executor(None, require_topics, self._settings)
         counts = await loop.run_in_executor(None, topic_partitions, self._settings)
         self._partitions = {name: counts[full_name(self._settings, name)] for name in ("clicks", "item-events")}
 
