@@ -128,6 +128,8 @@ class Intake:
                     session_timeout_ms=round(settings.kafka_session_timeout_s * 1000),
                     heartbeat_interval_ms=round(min(3.0, settings.kafka_session_timeout_s / 4) * 1000),
                     max_poll_records=_POLL_RECORDS,
+                    # The default waits up to 30 s between attempts: brokers would be back long before we notice.
+                    reconnect_backoff_max_ms=1000,
                     bootstrap_timeout_ms=round(settings.kafka_timeout_s * 1000),
                 )
             )
