@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, OffsetSpec
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from kafka.net.compat import KafkaNetClient
 
 from streams.errors import DependencyError, TopicMismatchError
 from streams.kafka.clients import kafka_python_config
@@ -197,15 +198,26 @@ def _client(settings: Settings) -> Iterator[Any]:
     """Open an admin client under the deadline; a closed port is found here, before kafka-python retries in the log."""
     deadline = time.monotonic() + settings.kafka_timeout_s
     _await_port(settings, deadline)
+    networks: list[KafkaNetClient] = []
+
+    def network(**options: Any) -> KafkaNetClient:
+        networks.append(KafkaNetClient(**options))
+        return networks[-1]
+
     try:
         client = KafkaAdminClient(
             **kafka_python_config(
                 settings,
                 bootstrap_timeout_ms=max(1, round((deadline - time.monotonic()) * 1000)),
                 request_timeout_ms=_timeout_ms(settings),
+                kafka_client=network,
             )
         )
     except (KafkaError, OSError) as error:
+        # A constructor that fails leaves its connections and its thread behind.
+        for left in networks:
+            left.close()
+            left._manager._net.stop()  # noqa: SLF001 -- there is no public way to it
         raise _unreachable(settings, error) from error
     try:
         yield client

@@ -77,19 +77,20 @@ class Aligner:
     ----------
     positions
         Topic to the offset it goes on from; records below are dropped (they were committed before).
-    known_end
-        Topic to the end offset told by the newest fetch, None before the first.
+    remaining
+        (topic, next offset) to the number of offsets known to hold records that were not handed over yet; None
+        while nothing is known.
 
     """
 
     def __init__(
         self,
         positions: Mapping[str, int],
-        known_end: Callable[[str], int | None],
+        remaining: Callable[[str, int], int | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lanes = {topic: _Lane(offset) for topic, offset in positions.items()}
-        self._known_end = known_end
+        self._remaining = remaining
         self._clock = clock
         self._waiting_since: float | None = None
         self.timeouts = 0
@@ -116,7 +117,7 @@ class Aligner:
 
     def ready(self) -> Iterable[Slice]:
         """Return what may be folded now, topic by topic; empty while a topic that is behind may still speak."""
-        behind = [topic for topic, lane in self._lanes.items() if self._is_behind(topic, lane)]
+        behind = [topic for topic, lane in self._lanes.items() if self._remaining(topic, lane.next_offset)]
         buffered = [lane for lane in self._lanes.values() if lane.runs]
         if not buffered:
             return ()
@@ -131,10 +132,6 @@ class Aligner:
             # The topic that ends first may hold earlier records than what follows in the others.
             horizon = min(ends)
         return [piece for lane in buffered for piece in lane.take_until(horizon)]
-
-    def _is_behind(self, topic: str, lane: _Lane) -> bool:
-        end = self._known_end(topic)
-        return end is not None and lane.next_offset < end
 
     def _waits(self, silent: Sequence[str]) -> bool:
         """Whether to wait longer for topics that are behind and have nothing buffered."""

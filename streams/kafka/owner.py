@@ -84,7 +84,7 @@ class Owner:
         topics: Sequence[str],
         work: Work,
         executor: Executor,
-        known_end: Callable[[str], int | None],
+        remaining: Callable[[str, int], int | None],
         on_fenced: Callable[[Owner, FencedError], None],
     ) -> None:
         self.partition = partition
@@ -97,7 +97,7 @@ class Owner:
         self._role = role
         self._topics = tuple(topics)
         self._executor = executor
-        self._known_end = known_end
+        self._remaining = remaining
         self._on_fenced = on_fenced
         self._transactions = PartitionTransactions(settings, settings.group(role), partition)
         self._aligner: Aligner | None = None
@@ -120,7 +120,7 @@ class Owner:
         loop = asyncio.get_running_loop()
         self.consumed, self._goal = await loop.run_in_executor(self._executor, self._restore)
         self.positions = dict(self.consumed)
-        self._aligner = Aligner(self.consumed, self._known_end)
+        self._aligner = Aligner(self.consumed, self._remaining)
         self._check_still_ours()
         # Step 4.
         records = list(self.work.opened(self))
@@ -128,7 +128,7 @@ class Owner:
         await loop.run_in_executor(self._executor, self._transactions.commit, records, dict(self.consumed), deadline)
         self._check_still_ours()
         self.state = "catching_up"
-        self._check_caught_up()
+        self.check_caught_up()
         seconds = time.monotonic() - started
         metrics.RESTORE_SECONDS.observe(seconds)
         _LOG.info("partition_taken", partition=self.partition, seconds=round(seconds, 3))
@@ -177,11 +177,12 @@ class Owner:
             if piece.last:
                 piece.run.done()
         self._dirty = True
-        self._check_caught_up()
+        self.check_caught_up()
 
-    def _check_caught_up(self) -> None:
+    def check_caught_up(self) -> None:
+        """Become live once everything that lay there when the partition was taken has been folded."""
         if self.state == "catching_up" and all(
-            self.consumed[topic] >= end or self._known_end(topic) == self.consumed[topic]
+            self.consumed[topic] >= end or self._remaining(topic, self.consumed[topic]) == 0
             for topic, end in self._goal.items()
         ):
             self.state = "live"
@@ -189,10 +190,9 @@ class Owner:
 
     def lag(self, topic: str) -> int:
         """Records of a topic that are known to wait."""
-        end = self._known_end(topic)
-        if end is None:
-            end = self._goal.get(topic, 0)
-        return max(0, end - self.consumed.get(topic, 0))
+        next_offset = self.consumed.get(topic, 0)
+        remaining = self._remaining(topic, next_offset)
+        return max(0, self._goal.get(topic, 0) - next_offset) if remaining is None else remaining
 
     def send(self, records: Sequence[OutRecord]) -> None:
         """

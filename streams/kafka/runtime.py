@@ -212,13 +212,13 @@ class Runtime:
     def _take(self, number: int) -> None:
         owner = Owner(
             self.settings, self._role.name, number, self._role.topics, self._role.work(number),
-            self._executor, self._known_end(number), self._drop,
+            self._executor, self._remaining(number), self._drop,
         )  # fmt: skip
         self.owners[number] = owner
         self.spawn(self._own(owner))
 
-    def _known_end(self, partition: int) -> Callable[[str], int | None]:
-        return lambda topic: self._app.consumer.known_end(TP(topic, partition))
+    def _remaining(self, partition: int) -> Callable[[str, int], int | None]:
+        return lambda topic, next_offset: self._app.consumer.remaining(TP(topic, partition), next_offset)
 
     async def _own(self, owner: Owner) -> None:
         """Take a partition, let it flow, commit it on time until it is closed."""
@@ -307,6 +307,7 @@ class Runtime:
                 self.fail(DependencyError(f"the consumer ended: {self._app.crash_reason!r}"))
             for owner in list(self.owners.values()):
                 owner.pump()
+                owner.check_caught_up()
             owners = list(self.owners.values())
             for topic in topics:
                 lag = sum(owner.lag(topic) for owner in owners)

@@ -32,7 +32,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib.metadata import version
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import faust
 from faust.transport.drivers import aiokafka as driver
@@ -159,6 +159,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._held: set[TP] = set()
         self._buffered_runs: Counter[TP] = Counter()
+        self._read_to: dict[TP, int] = {}
         self._room = asyncio.Event()
         super().__init__(*args, **kwargs)
 
@@ -169,6 +170,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
         """Forget what was buffered: Faust clears the agents' queues, and every run of this generation is void."""
         self._held.update(revoked)
         self._buffered_runs.clear()
+        self._read_to.clear()
         self._room.set()
         await super().on_partitions_revoked(revoked)
 
@@ -180,6 +182,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
     async def release(self, tps: Iterable[TP], offsets: dict[TP, int]) -> None:
         """Let held partitions flow, each from its offset in `offsets`."""
         released = list(tps)
+        for tp in released:
+            self._read_to.pop(tp, None)
         await self.seek_wait({tp: offsets[tp] for tp in released})
         self._held.difference_update(released)
         self._room.set()
@@ -188,12 +192,21 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
         """Stop handing over runs of these partitions until they are released."""
         self._held.update(tps)
 
-    def known_end(self, tp: TP) -> int | None:
-        """Return the end of the committed records as the newest fetch of a partition told it; None before the first."""
+    def remaining(self, tp: TP, next_offset: int) -> int | None:
+        """
+        Return how many offsets from `next_offset` on are known to hold committed records not handed over yet.
+
+        None before the first fetch. Offsets of transaction markers count until they have been read past.
+        """
         consumer = self._thread._ensure_consumer()  # noqa: SLF001 -- Faust passes on the uncommitted end only
         if tp not in consumer.assignment():
             return None
-        return cast("int | None", consumer.last_stable_offset(tp))
+        end = consumer.last_stable_offset(tp)
+        if end is None:
+            return None
+        if not self._buffered_runs[tp]:
+            next_offset = max(next_offset, self._read_to.get(tp, 0))
+        return max(0, int(end) - next_offset)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """
@@ -257,6 +270,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
                 for record in records:
                     await self.wait_first(self.callback(self._to_message(key, record)), self.suspend_flow.wait())
 
+        self._note_positions(active)
+
+    def _note_positions(self, active: Iterable[TP]) -> None:
+        """Note how far each partition was read: only the fetch just handed over moves that, markers included."""
+        assignment = self._thread._ensure_consumer()._subscription.subscription.assignment  # noqa: SLF001 -- no API
+        for tp in active:
+            state = assignment.state_value(tp)
+            if state is not None and state.has_valid_position:
+                self._read_to[tp] = state.position
+
     async def _wait_for_room(self) -> None:
         try:
             await asyncio.wait_for(self._room.wait(), _POLL_S)
@@ -267,7 +290,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
         last = records[-1]
         run = Run(tp.topic, tp.partition, records, generation, self._run_done)
         self._buffered_runs[tp] += 1
-        self.app.monitor.track_tp_end_offset(tp, self.known_end(tp) or last.offset)
+        self.app.monitor.track_tp_end_offset(tp, last.offset)
         message = ConsumerMessage(
             tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type, (), None, run,
             None, 0, 0, tp, generation_id=generation,

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import orjson
@@ -27,89 +24,15 @@ from streams.settings import Settings
 from streams.topics import full_name
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.items import Item
-from streams.wire.vectors import ItemVector, decode_vector, split_vector_key
+from streams.wire.vectors import split_vector_key
+from tests.support.encoders import RunningEncoder, put, put_raw, vectors, wait_for, with_text
 from tests.support.roles import RoleProcess
-from tests.support.shop import producer
 from tests.support.tiny_model import DIM, make_tiny_model
 from tests.support.verifier import read_topic
 
 pytestmark = pytest.mark.integration
 
 SettingsFor = Callable[..., Settings]
-
-
-class RunningEncoder:
-    """An encoder worker in a thread of the test, which saves the seconds that importing torch takes."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._worker = EncoderWorker(settings)
-        self._thread = threading.Thread(target=self._run, name="encoder")
-        self.error: Exception | None = None
-
-    def _run(self) -> None:
-        try:
-            self._worker.run()
-        except Exception as error:  # noqa: BLE001 -- handed to the test
-            self.error = error
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        wait_for(lambda: self._worker.ready()[0] or self.error is not None, 60)
-        assert self.error is None
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._worker.stop()
-        self._thread.join(10)
-        assert not self._thread.is_alive(), "the worker did not stop within 10 s"
-
-    def wait(self, timeout_s: float) -> None:
-        """Wait until it has ended by itself."""
-        self._thread.join(timeout_s)
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, f"not so after {timeout_s} s"
-        time.sleep(0.05)
-
-
-def put(settings: Settings, *items: Item, topic: str = "items") -> None:
-    """Produce snapshots."""
-    out = producer(settings)
-    for item in items:
-        out.produce(full_name(settings, topic), item.encode(), item.item_id.encode())
-    assert out.flush(30) == 0
-
-
-def put_raw(settings: Settings, key: bytes, value: bytes | None) -> None:
-    """Produce one record of `items` as it is; Kafka itself refuses one without a key on a compacted topic."""
-    out = producer(settings)
-    out.produce(full_name(settings, "items"), value, key)
-    assert out.flush(30) == 0
-
-
-def vectors(settings: Settings) -> dict[str, ItemVector]:
-    """Return what a reader of the compacted topic ends up with, by item."""
-    found: dict[str, ItemVector] = {}
-    for record in read_topic(settings, "item-vectors"):
-        assert record.key is not None
-        item_id = split_vector_key(record.key)[1]
-        if record.value is None:
-            found.pop(item_id, None)
-        else:
-            found[item_id] = decode_vector(record.value)
-    return found
-
-
-def has(settings: Settings, item_id: str, text: str) -> bool:
-    """Whether the item's vector is this text's."""
-    vector = vectors(settings).get(item_id)
-    return vector is not None and vector.content_hash == content_hash(text)
 
 
 @contextmanager
@@ -179,7 +102,7 @@ def test_changes_and_deletions_follow(settings: Settings) -> None:
         wait_for(lambda: len(vectors(settings)) == 3)
         put(settings, Item("a", title="red cup"), Item("b"))
         put_raw(settings, b"c", None)
-        wait_for(lambda: set(vectors(settings)) == {"a"} and has(settings, "a", "red cup"))
+        wait_for(lambda: set(vectors(settings)) == {"a"} and with_text(settings, "red cup") == {"a"})
 
 
 def test_bad_records_do_not_stop_the_partition(settings: Settings) -> None:
@@ -234,13 +157,13 @@ def test_sightings_count_while_the_shop_is_silent(settings: Settings) -> None:
     """An item seen in an event is encoded; the shop's own snapshot replaces it and holds, across a restart too."""
     with RunningEncoder(settings):
         put(settings, Item("a", title="red mug"), topic="item-sightings")
-        wait_for(lambda: has(settings, "a", "red mug"))
+        wait_for(lambda: with_text(settings, "red mug") == {"a"})
         put(settings, Item("a", title="blue mug"))
-        wait_for(lambda: has(settings, "a", "blue mug"))
+        wait_for(lambda: with_text(settings, "blue mug") == {"a"})
     with counted("superseded") as superseded, RunningEncoder(settings):
         put(settings, Item("a", title="gift"), topic="item-sightings")
         wait_for(lambda: superseded() == 1)
-    assert has(settings, "a", "blue mug")
+    assert with_text(settings, "blue mug") == {"a"}
 
 
 def test_two_workers_share_the_catalogue(settings: Settings) -> None:
@@ -250,11 +173,11 @@ def test_two_workers_share_the_catalogue(settings: Settings) -> None:
         put(settings, *items[:150])
         with RunningEncoder(settings):
             put(settings, *items[150:], *(Item(f"i{number}", title="drama") for number in range(150)))
-            wait_for(lambda: sum(v.content_hash == content_hash("drama") for v in vectors(settings).values()) == 150)
+            wait_for(lambda: len(with_text(settings, "drama")) == 150)
             wait_for(lambda: len(vectors(settings)) == 300)
         # The first worker once encoded these texts itself; the second has replaced them meanwhile.
         put(settings, *items[:150])
-        wait_for(lambda: all(has(settings, item.item_id, item.title) for item in items[:150:10]))
+        wait_for(lambda: not with_text(settings, "drama"))
     found = vectors(settings)
     assert [item.item_id for item in items if found[item.item_id].content_hash != content_hash(item.title)] == []
 

@@ -11,8 +11,10 @@ import numpy as np
 import orjson
 import pytest
 import redis
+from confluent_kafka import Producer
 
-from streams.kafka.partitioner import partition_of
+from streams.kafka.clients import librdkafka_config
+from streams.kafka.partitioner import LIBRDKAFKA_PARTITIONER, partition_of
 from streams.settings import Settings
 from streams.topics import full_name
 from streams.wire.dead_letters import DeadLetter
@@ -237,6 +239,31 @@ def test_there_is_a_list_for_visitors(settings: Settings, worker: RoleProcess, c
 
     assert 20 == len(orjson.loads(found)["items"])
     assert 0 < cache.ttl(key)
+
+
+def test_a_transactional_producer_slows_nobody_down(
+    settings: Settings, worker: RoleProcess, cache: redis.Redis
+) -> None:
+    """A topic that ends in a transaction's marker is at its end: events of other topics do not wait for it."""
+    del worker
+    tied = Producer(librdkafka_config(settings, transactional_id="shop-1", partitioner=LIBRDKAFKA_PARTITIONER))
+    tied.init_transactions(30)
+    tied.begin_transaction()
+    send(tied, settings, Sent("carts", click("tied", "i1").event))
+    tied.commit_transaction(30)
+    version = int(str(list_of(cache, settings, "tied")["version"]))
+    time.sleep(1.5)
+    out = producer(settings)
+    took_s = []
+    for item in ("i2", "i3", "i4"):
+        started = time.monotonic()
+        send(out, settings, click("tied", item))
+        out.flush()
+        version = int(str(list_of(cache, settings, "tied", version)["version"]))
+        took_s.append(time.monotonic() - started)
+
+    # Waiting for a silent topic would take two seconds each.
+    assert max(took_s) < 1.5
 
 
 def test_every_key_has_a_ttl(settings: Settings, worker: RoleProcess, cache: redis.Redis) -> None:

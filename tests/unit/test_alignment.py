@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +23,11 @@ class Clock:
         return self.now
 
 
+def remaining(ends: dict[str, int]) -> Callable[[str, int], int | None]:
+    """What the transport knows when the topics end at these offsets."""
+    return lambda topic, next_offset: ends[topic] - next_offset
+
+
 def folded(aligner: Aligner) -> list[tuple[str, int]]:
     """What may be folded now, as (topic, offset)."""
     return [(piece.run.topic, record.offset) for piece in aligner.ready() for record in piece.records]
@@ -29,7 +36,7 @@ def folded(aligner: Aligner) -> list[tuple[str, int]]:
 def test_everything_goes_when_nobody_is_behind() -> None:
     """With all topics at their ends, buffered records go at once."""
     ends = {"a": 2, "b": 0}
-    aligner = Aligner({"a": 0, "b": 0}, ends.get)
+    aligner = Aligner({"a": 0, "b": 0}, remaining(ends))
     aligner.push(run_of("a", (0, 10), (1, 20)))
 
     assert [("a", 0), ("a", 1)] == folded(aligner)
@@ -39,7 +46,7 @@ def test_a_topic_waits_for_one_that_is_behind() -> None:
     """A record stays while another topic is known to hold some that were not fetched."""
     clock = Clock()
     ends = {"a": 2, "b": 1}
-    aligner = Aligner({"a": 0, "b": 0}, ends.get, clock)
+    aligner = Aligner({"a": 0, "b": 0}, remaining(ends), clock)
     aligner.push(run_of("a", (0, 10), (1, 20)))
 
     assert [] == folded(aligner)
@@ -52,7 +59,7 @@ def test_a_topic_waits_for_one_that_is_behind() -> None:
 def test_waiting_ends() -> None:
     """A topic that stays silent holds the others up for two seconds only, and that is counted."""
     clock = Clock()
-    aligner = Aligner({"a": 0, "b": 0}, {"a": 1, "b": 1}.get, clock)
+    aligner = Aligner({"a": 0, "b": 0}, remaining({"a": 1, "b": 1}), clock)
     aligner.push(run_of("a", (0, 10)))
     folded(aligner)
     clock.now = 2.1
@@ -63,7 +70,7 @@ def test_waiting_ends() -> None:
 
 def test_nothing_passes_the_topic_that_ends_first() -> None:
     """With more to come from a topic, the others go only as far in time as what it has shown."""
-    aligner = Aligner({"a": 0, "b": 0}, {"a": 3, "b": 9}.get)
+    aligner = Aligner({"a": 0, "b": 0}, remaining({"a": 3, "b": 9}))
     aligner.push(run_of("a", (0, 10), (1, 20), (2, 30)))
     aligner.push(run_of("b", (0, 5), (1, 20)))
 
@@ -72,7 +79,7 @@ def test_nothing_passes_the_topic_that_ends_first() -> None:
 
 def test_records_below_the_position_are_dropped() -> None:
     """What was committed before the partition was taken is not folded again, and its room is given back."""
-    aligner = Aligner({"a": 5}, {"a": 7}.get)
+    aligner = Aligner({"a": 5}, remaining({"a": 7}))
     given_back: list[Run] = []
     run = run_of("a", (3, 1), (4, 1))
     run._done = given_back.append
@@ -94,7 +101,7 @@ def test_every_record_goes_once_and_in_offset_order(records: list[tuple[int, int
     for lane, timestamp in records:
         lanes[topics[lane]].append((len(lanes[topics[lane]]), timestamp))
     clock = Clock()
-    aligner = Aligner(dict.fromkeys(topics, 0), {topic: len(lane) for topic, lane in lanes.items()}.get, clock)
+    aligner = Aligner(dict.fromkeys(topics, 0), remaining({topic: len(lane) for topic, lane in lanes.items()}), clock)
     seen: list[tuple[str, int]] = []
     waiting = {topic: list(lane) for topic, lane in lanes.items()}
     for turn, size in enumerate(sizes * 60):
