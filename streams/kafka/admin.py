@@ -7,6 +7,7 @@ The topics of one namespace: create what is missing, say what differs.
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from kafka.net.compat import KafkaNetClient
 
 from streams.errors import DependencyError, TopicMismatchError
-from streams.kafka.clients import kafka_python_config
+from streams.kafka.clients import kafka_python_config, ssl_context
 from streams.kafka.deadline import Deadline
 from streams.settings import Settings
 from streams.topics import TOPICS, Topic
@@ -226,19 +227,35 @@ def _client(settings: Settings) -> Iterator[Any]:
 
 
 def _await_port(settings: Settings, deadline: float) -> None:
+    """Wait until a broker accepts a connection, and TLS with its certificate checked where the settings say so."""
     servers = settings.kafka_bootstrap.split(",")
+    context = ssl_context(settings)
     while True:
         for server in servers:
-            host, _, port = server.strip().rpartition(":")
             timeout_s = min(_CONNECT_S, deadline - time.monotonic())
             try:
-                with socket.create_connection((host.strip("[]"), int(port)), timeout=max(0.05, timeout_s)):
-                    return
+                _knock(server.strip(), context, max(0.05, timeout_s))
+            except ssl.SSLCertVerificationError as error:  # waiting does not make it trusted
+                raise DependencyError(
+                    f"Kafka at {server} has a certificate that is not trusted ({error.verify_message}); "
+                    "FRESHET_KAFKA_SSL_CA_FILE names the authority"
+                ) from error
             except (OSError, ValueError) as error:
                 reason = error
+            else:
+                return
         if time.monotonic() >= deadline:
             raise _unreachable(settings, reason) from reason
         time.sleep(0.1)
+
+
+def _knock(server: str, context: ssl.SSLContext | None, timeout_s: float) -> None:
+    host, _, port = server.rpartition(":")
+    host = host.strip("[]")
+    with socket.create_connection((host, int(port)), timeout=timeout_s) as connection:
+        if context is not None:
+            with context.wrap_socket(connection, server_hostname=host):
+                pass
 
 
 def _ask(settings: Settings, question: Callable[[], R]) -> R:

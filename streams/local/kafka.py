@@ -18,10 +18,12 @@ import time
 import uuid
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 from streams.errors import DependencyError
 from streams.kafka.admin import wait_for_kafka
 from streams.local.processes import Process, free_port, spawn, uninterrupted
+from streams.local.security import Security, make_security
 from streams.settings import Settings
 
 #: The checkout this package was installed from; `deploy/local/pom.xml` stands in it.
@@ -38,11 +40,8 @@ _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=PLAINTEXT
+{listeners}
 log.dirs={data}
 auto.create.topics.enable=false
 message.max.bytes=2097152
@@ -64,6 +63,21 @@ num.io.threads=4
 # Hundreds of small partitions: small index files and a cleaner that fits the small heap.
 log.index.size.max.bytes=1048576
 log.cleaner.dedupe.buffer.size=33554432
+"""
+
+_PLAIN_LISTENERS = """\
+listeners=CLIENT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=CLIENT://127.0.0.1:{port}
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=CLIENT
+"""
+
+# The broker speaks to itself without a user; nobody is told that port.
+_SECURE_LISTENERS = """\
+listeners=CLIENT://127.0.0.1:{port},INTERNAL://127.0.0.1:{internal_port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=CLIENT://127.0.0.1:{port},INTERNAL://127.0.0.1:{internal_port}
+listener.security.protocol.map=CLIENT:SASL_SSL,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=INTERNAL
 """
 
 _LOG4J = """\
@@ -89,20 +103,27 @@ class LocalKafka:
         Where the jars are kept between runs and projects.
     port
         Preferred port; taken if free, else another. None takes any.
+    secure
+        Clients must come with TLS and SCRAM; `security` says how.
 
     """
 
-    def __init__(self, folder: Path, cache_dir: Path, *, port: int | None = None) -> None:
+    def __init__(self, folder: Path, cache_dir: Path, *, port: int | None = None, secure: bool = False) -> None:
         self.folder = folder
         self.cache_dir = cache_dir
         self.port = port or 0
         self.process: Process | None = None
+        self.security = make_security(folder / "security") if secure else None
         self._controller_port = 0
 
     @property
     def bootstrap(self) -> str:
         """Address for clients, once started."""
         return f"127.0.0.1:{self.port}"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of a client, once started."""
+        return {"kafka_bootstrap": self.bootstrap, **(self.security.settings() if self.security else {})}
 
     def start(self, timeout_s: float = 90.0) -> None:
         """
@@ -144,12 +165,11 @@ class LocalKafka:
         self.port = free_port(self.port or None)
         self._controller_port = free_port(self._controller_port or None)
         properties = self.folder / "server.properties"
-        text = _PROPERTIES.format(port=self.port, controller_port=self._controller_port, data=self.folder / "data")
-        properties.write_text(text, encoding="utf-8")
+        properties.write_text(self._properties(), encoding="utf-8")
         log4j = self.folder / "log4j2.properties"
         log4j.write_text(_LOG4J, encoding="utf-8")
         if not (self.folder / "data" / "meta.properties").exists():
-            _format(jars, properties, log4j)
+            _format(jars, properties, log4j, self.security)
         java = [
             _java(), "-Xmx768m", "-Xms256m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:+ExitOnOutOfMemoryError",
             f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{jars}/*", "kafka.Kafka", str(properties),
@@ -157,9 +177,18 @@ class LocalKafka:
         with uninterrupted():
             self.process = spawn("kafka", java, self.folder / "kafka.log")
 
+    def _properties(self) -> str:
+        ports = {"port": self.port, "controller_port": self._controller_port}
+        if self.security is None:
+            listeners = _PLAIN_LISTENERS.format(**ports)
+        else:
+            listeners = _SECURE_LISTENERS.format(**ports, internal_port=free_port()) + self.security.properties()
+        data = self.folder / "data"
+        return _PROPERTIES.format(controller_port=self._controller_port, data=data, listeners=listeners.strip())
+
     def _answers(self, deadline: float) -> bool:
         """Ask until this very node answers, dies or the deadline passes."""
-        probe = Settings(kafka_bootstrap=self.bootstrap, kafka_timeout_s=2.0)
+        probe = Settings(**self.settings(), kafka_timeout_s=2.0)
         ours = _formatted_as(self.folder / "data")
         while time.monotonic() < deadline and self.process is not None and self.process.alive():
             try:
@@ -223,11 +252,11 @@ def _kafka_version() -> str:
     raise DependencyError(f"{POM} names no kafka_2.13")
 
 
-def _format(jars: Path, properties: Path, log4j: Path) -> None:
+def _format(jars: Path, properties: Path, log4j: Path, security: Security | None) -> None:
     command = [
         _java(), "-Xmx256m", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{jars}/*",
         "kafka.tools.StorageTool", "format", "--config", str(properties), "--cluster-id", _new_cluster_id(),
-        "--ignore-formatted",
+        "--ignore-formatted", *(("--add-scram", security.scram()) if security else ()),
     ]  # fmt: skip
     try:
         _run(command, _FORMAT_TIMEOUT_S)
