@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, OffsetSpec
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from kafka.net.compat import KafkaNetClient
 
 from streams.errors import DependencyError, TopicMismatchError
-from streams.kafka.clients import kafka_python_config, ssl_context
+from streams.kafka.clients import kafka_python_config, librdkafka_config, ssl_context
 from streams.kafka.deadline import Deadline
 from streams.settings import Settings
 from streams.topics import TOPICS, Topic
@@ -190,8 +192,14 @@ def wait_for_kafka(settings: Settings) -> str:
         When none does within `kafka_timeout_s`.
 
     """
-    with _client(settings) as client:
-        return str(_ask(settings, client.describe_cluster)["cluster_id"])
+    deadline = time.monotonic() + settings.kafka_timeout_s
+    _await_port(settings, deadline)
+    # librdkafka, because a kafka-python client that gives up on a broker half started leaves its sockets open.
+    client = AdminClient(librdkafka_config(settings) | {"log_level": 0})
+    try:
+        return str(client.list_topics(timeout=max(0.1, deadline - time.monotonic())).cluster_id)
+    except KafkaException as error:
+        raise _unreachable(settings, error) from error
 
 
 @contextmanager
