@@ -115,6 +115,8 @@ class Intake:
         self._changes = _Changes()
         self._paused = False
         self._contact = self._asked = time.monotonic()
+        #: Monotonic time at which the broker last counted us as a member for certain.
+        self.confirmed_s = 0.0
         try:
             self._consumer = KafkaConsumer(
                 **kafka_python_config(
@@ -179,6 +181,7 @@ class Intake:
         """Commit next offsets; False when Kafka did not take them now (membership lost, or away)."""
         if not offsets:
             return True
+        asked = time.monotonic()
         try:
             self._consumer.commit(
                 {TopicPartition(*at): OffsetAndMetadata(offset, "", -1) for at, offset in offsets.items()},
@@ -193,6 +196,7 @@ class Intake:
         except (KafkaError, OSError) as error:
             raise _sentence(self._settings, "refused a commit", error) from error
         self._contact = time.monotonic()
+        self.confirmed_s = asked
         return True
 
     def watch(self, pending: int) -> None:

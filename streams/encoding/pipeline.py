@@ -66,7 +66,7 @@ class Pipeline:
         self._now_ms = now_ms
         self._watermark = Watermark()
         self._backlog = Backlog(seen, self._tokenize, now_ms)
-        self._last_poll = self._last_commit = time.monotonic()
+        self._last_commit = time.monotonic()
 
     def step(self) -> None:
         """
@@ -97,7 +97,6 @@ class Pipeline:
 
     def _read(self) -> None:
         busy = bool(self._backlog) and not self._intake.rebalancing
-        self._last_poll = time.monotonic()
         polled = self._intake.poll(0 if busy else _IDLE_POLL_S, full=len(self._backlog) >= _BACKLOG_ITEMS)
         if polled.lost:
             self._watermark.finish(self._backlog.drop(polled.lost))
@@ -158,12 +157,12 @@ class Pipeline:
 
     def _still_member(self) -> bool:
         """
-        Whether the group still counts on us, asked where a batch took suspiciously long.
+        Whether the group still counts on us; asked anew where the last certain answer is old.
 
-        A process that was stopped (SIGSTOP, a suspended machine) has been replaced when it continues; only the
-        broker knows, and it refuses the commit of whoever was replaced.
+        A process that was stopped (SIGSTOP, a suspended machine) may have been replaced when it continues, and not
+        even a poll tells it at once. Only the broker knows: it refuses the commit of whoever was replaced.
         """
-        if time.monotonic() - self._last_poll < self._settings.kafka_session_timeout_s / 2:
+        if time.monotonic() - self._intake.confirmed_s < self._settings.kafka_session_timeout_s / 2:
             return True
         return self._intake.commit(self._watermark.marks())
 

@@ -15,8 +15,8 @@ MAX_TOKENS = 32
 WORDS = ("blue", "red", "mug", "cup", "gift", "film", "comedy", "drama", "of", "the", "a", "and", "canary", "ceramic")
 
 
-def make_tiny_model(folder: Path, *, seed: int = 0, **config: Any) -> Path:
-    """Write `config.json`, `tokenizer.json` and `model.safetensors` of a two-layer BERT; `config` adds to the first."""
+def make_tiny_model(folder: Path, *, seed: int = 0, layers: int = 2, **config: Any) -> Path:
+    """Write `config.json`, `tokenizer.json` and `model.safetensors` of a small BERT; `config` adds to the first."""
     folder.mkdir(parents=True, exist_ok=True)
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,:;()'-"
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters), *WORDS]
@@ -34,7 +34,7 @@ def make_tiny_model(folder: Path, *, seed: int = 0, **config: Any) -> Path:
         BertConfig(
             vocab_size=len(vocabulary),
             hidden_size=DIM,
-            num_hidden_layers=2,
+            num_hidden_layers=layers,
             num_attention_heads=2,
             intermediate_size=32,
             max_position_embeddings=MAX_TOKENS,
