@@ -15,7 +15,7 @@ from streams.topics import EVENT_TOPICS, TOPICS, full_name
 Status = Literal["ok", "warn", "fail"]
 
 #: Kafka answers a healthy client in milliseconds; this leaves time for what follows within the doctor's deadline.
-_KAFKA_S = 6.0
+_KAFKA_S = 10.0
 #: Newest records looked at per event topic: a wrong partitioner shows in a few, and old mistakes should not count.
 _SAMPLE = 200
 #: librdkafka's offsets "so many before the end" count down from here (RD_KAFKA_OFFSET_TAIL_BASE).
