@@ -65,7 +65,10 @@ def read_to_end(
         consumer.assign([TopicPartition(topic, number, first.get(number, OFFSET_BEGINNING)) for number in waiting])
         while waiting:
             messages = []
-            for message in consumer.consume(_CHUNK, timeout=min(1.0, deadline.remaining_s())):
+            # `consume` alone would wait out its timeout at the end of a partition; `poll` returns with what there is.
+            first = consumer.poll(min(1.0, deadline.remaining_s()))
+            fetched = [] if first is None else [first, *consumer.consume(_CHUNK - 1, timeout=0)]
+            for message in fetched:
                 error = message.error()
                 if error is None:
                     messages.append(message)
