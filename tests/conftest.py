@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +13,13 @@ from tests.support.services import SettingsFactory, forget_environment, running_
 
 
 def pytest_configure() -> None:
-    """Keep the developer's own settings out of the tests."""
+    """
+    Keep the developer's own settings and the caller's signal rules out of the tests.
+
+    A shell that starts the tests in the background has them ignore SIGINT, and every process they start as well.
+    """
     forget_environment()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

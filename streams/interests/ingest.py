@@ -31,7 +31,12 @@ class Source(NamedTuple):
 
 
 class Ingested(NamedTuple):
-    """Valid events with their sources, index by index, and the dead letters of the rest."""
+    """
+    Valid events in order of event time with their sources, index by index, and the dead letters of the rest.
+
+    In order of time, because a backlog may hold hours of one topic before the first record of the next: folded as
+    they came, the first topic's events would push the others' below the floor of users with many.
+    """
 
     events: list[Event]
     sources: list[Source]
@@ -71,7 +76,8 @@ class Ingest:
 
     def decode(self, pieces: Sequence[Slice]) -> Ingested:
         """Decode records; never raises for what stands in them."""
-        ingested = Ingested([], [], [])
+        decoded_events: list[tuple[Event, Source]] = []
+        dead_letters: list[OutRecord] = []
         refused: Counter[tuple[str, str]] = Counter()
         clamped = 0
         for piece in pieces:
@@ -81,17 +87,17 @@ class Ingest:
                 decoded = self._decode_one(type_code, record)
                 if isinstance(decoded, Rejected):
                     refused[name, decoded.reason] += 1
-                    ingested.dead_letters.append(self._dead_letter(decoded, topic, record))
+                    dead_letters.append(self._dead_letter(decoded, topic, record))
                 else:
                     clamped += decoded.clamped
-                    ingested.events.append(decoded)
-                    ingested.sources.append(Source(topic, record.offset, record.timestamp))
+                    decoded_events.append((decoded, Source(topic, record.offset, record.timestamp)))
         for (name, reason), count in refused.items():
             metrics.DEAD_LETTERS.labels(name, reason).inc(count)
             metrics.EVENTS.labels(name, "rejected").inc(count)
         if clamped:
             metrics.CLAMPED.inc(clamped)
-        return ingested
+        decoded_events.sort(key=_by_time)
+        return Ingested([event for event, _ in decoded_events], [source for _, source in decoded_events], dead_letters)
 
     def _decode_one(self, type_code: int, record: Any) -> Event | Rejected:
         try:
@@ -116,3 +122,7 @@ class Ingest:
             rejected, topic, self._partition, record.offset, round(self._clock() * 1000), record.key, record.value
         )
         return OutRecord(self._dead_letters_topic, topic.encode(), record.value, headers=letter.headers())
+
+
+def _by_time(pair: tuple[Event, Source]) -> tuple[int, int]:
+    return pair[0].ts_ms, pair[0].event_hash

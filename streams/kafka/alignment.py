@@ -15,9 +15,10 @@ from typing import Any
 
 from streams.kafka.transport import Run
 
-#: Longest wait for a topic that is behind. Its records are normally a fetch away (100 ms long poll, a few ms of
-#: transfer, longer where the machine is loaded); a topic that stays silent longer must not hold up the others.
-_MAX_IDLE_S = 2.0
+#: Longest wait for a topic that is behind. Its records are normally a fetch away: a few ms, some seconds after a
+#: restart on a loaded machine or while a leader moves. What is folded without them may push them below the floor of
+#: users with many events, so patience is worth its delay; a partition that stays silent longer is out of order.
+_MAX_IDLE_S = 10.0
 
 
 class Slice:
@@ -78,15 +79,14 @@ class Aligner:
     positions
         Topic to the offset it goes on from; records below are dropped (they were committed before).
     remaining
-        (topic, next offset) to the number of offsets known to hold records that were not handed over yet; None
-        while nothing is known.
+        (topic, next offset) to the number of offsets known to hold records that were not handed over yet.
 
     """
 
     def __init__(
         self,
         positions: Mapping[str, int],
-        remaining: Callable[[str, int], int | None],
+        remaining: Callable[[str, int], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lanes = {topic: _Lane(offset) for topic, offset in positions.items()}

@@ -84,7 +84,7 @@ class Owner:
         topics: Sequence[str],
         work: Work,
         executor: Executor,
-        remaining: Callable[[str, int], int | None],
+        remaining: Callable[[str, int, int], int],
         on_fenced: Callable[[Owner, FencedError], None],
     ) -> None:
         self.partition = partition
@@ -120,7 +120,7 @@ class Owner:
         loop = asyncio.get_running_loop()
         self.consumed, self._goal = await loop.run_in_executor(self._executor, self._restore)
         self.positions = dict(self.consumed)
-        self._aligner = Aligner(self.consumed, self._remaining)
+        self._aligner = Aligner(self.consumed, self._known_remaining)
         self._check_still_ours()
         # Step 4.
         records = list(self.work.opened(self))
@@ -182,7 +182,7 @@ class Owner:
     def check_caught_up(self) -> None:
         """Become live once everything that lay there when the partition was taken has been folded."""
         if self.state == "catching_up" and all(
-            self.consumed[topic] >= end or self._remaining(topic, self.consumed[topic]) == 0
+            self.consumed[topic] >= end or not self._known_remaining(topic, self.consumed[topic])
             for topic, end in self._goal.items()
         ):
             self.state = "live"
@@ -190,9 +190,11 @@ class Owner:
 
     def lag(self, topic: str) -> int:
         """Records of a topic that are known to wait."""
-        next_offset = self.consumed.get(topic, 0)
-        remaining = self._remaining(topic, next_offset)
-        return max(0, self._goal.get(topic, 0) - next_offset) if remaining is None else remaining
+        return self._known_remaining(topic, self.consumed.get(topic, 0))
+
+    def _known_remaining(self, topic: str, next_offset: int) -> int:
+        """Count from the end that fetching told, and from the one seen when the partition was taken."""
+        return self._remaining(topic, next_offset, self._goal.get(topic, 0))
 
     def send(self, records: Sequence[OutRecord]) -> None:
         """

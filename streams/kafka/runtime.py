@@ -217,8 +217,10 @@ class Runtime:
         self.owners[number] = owner
         self.spawn(self._own(owner))
 
-    def _remaining(self, partition: int) -> Callable[[str, int], int | None]:
-        return lambda topic, next_offset: self._app.consumer.remaining(TP(topic, partition), next_offset)
+    def _remaining(self, partition: int) -> Callable[[str, int, int], int]:
+        return lambda topic, next_offset, known_end: int(
+            self._app.consumer.remaining(TP(topic, partition), next_offset, known_end)
+        )
 
     async def _own(self, owner: Owner) -> None:
         """Take a partition, let it flow, commit it on time until it is closed."""

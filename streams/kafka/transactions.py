@@ -9,7 +9,7 @@ it fences whoever had the partition before.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -33,6 +33,10 @@ _LOG = structlog.get_logger(__name__)
 #: The broker aborts a transaction that is open longer. It must outlast the longest commit interval under load plus a
 #: commit (60 s + 20 s by default settings), and bounds how long a dead worker can hold back read-committed readers.
 _TRANSACTION_TIMEOUT_MS = 90_000
+
+#: One more try when a deadline has passed: a process that was stopped for a minute in the middle of a commit wakes
+#: after its deadline, and this is how it hears that it was fenced instead of guessing that Kafka is away.
+_GRACE_S = 2.0
 
 #: A dead letter carries up to 1 MiB of original bytes and its headers.
 _MAX_MESSAGE_BYTES = 1_300_000
@@ -209,16 +213,14 @@ class PartitionTransactions:
             for record in records:
                 self._produce_one(producer, record)
             # Step 2.
-            if left := producer.flush(deadline.remaining_s()):
+            if left := producer.flush(max(_GRACE_S, deadline.remaining_s())):
                 raise CommitError(f"{left} records of partition {self._partition} were not taken in time")
             # Step 3.
-            producer.send_offsets_to_transaction(
-                [TopicPartition(topic, self._partition, offset) for topic, offset in offsets.items()],
-                members.consumer_group_metadata(),
-                deadline.remaining_s(),
-            )
+            places = [TopicPartition(topic, self._partition, offset) for topic, offset in offsets.items()]
+            group = members.consumer_group_metadata()
+            _resumed(lambda timeout_s: producer.send_offsets_to_transaction(places, group, timeout_s), deadline)
             # Step 4.
-            producer.commit_transaction(deadline.remaining_s())
+            _resumed(producer.commit_transaction, deadline)
             producer.begin_transaction()
         except KafkaException as error:
             translated = self._translated(error, "committing")
@@ -250,6 +252,19 @@ class PartitionTransactions:
                 self._producer.purge()
                 self._producer.flush(0)
             self._producer = None
+
+
+def _resumed(call: Callable[[float], object], deadline: Deadline) -> None:
+    """Make a call that librdkafka lets one resume after a time-out, until the deadline and once beyond it."""
+    while True:
+        last = deadline.passed
+        try:
+            call(max(_GRACE_S, deadline.remaining_s()))
+        except KafkaException as error:
+            if last or not error.args[0].retriable():
+                raise
+        else:
+            return
 
 
 def _text(error: KafkaException) -> str:

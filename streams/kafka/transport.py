@@ -192,21 +192,19 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
         """Stop handing over runs of these partitions until they are released."""
         self._held.update(tps)
 
-    def remaining(self, tp: TP, next_offset: int) -> int | None:
+    def remaining(self, tp: TP, next_offset: int, known_end: int) -> int:
         """
         Return how many offsets from `next_offset` on are known to hold committed records not handed over yet.
 
-        None before the first fetch. Offsets of transaction markers count until they have been read past.
+        `known_end` is an end offset that the caller knows of; the newest fetch may know a later one. Offsets of
+        transaction markers count until they have been read past.
         """
         consumer = self._thread._ensure_consumer()  # noqa: SLF001 -- Faust passes on the uncommitted end only
-        if tp not in consumer.assignment():
-            return None
-        end = consumer.last_stable_offset(tp)
-        if end is None:
-            return None
+        if tp in consumer.assignment():
+            known_end = max(known_end, consumer.last_stable_offset(tp) or 0)
         if not self._buffered_runs[tp]:
             next_offset = max(next_offset, self._read_to.get(tp, 0))
-        return max(0, int(end) - next_offset)
+        return max(0, known_end - next_offset)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """

@@ -27,6 +27,8 @@ _POLL_S = 0.05
 
 #: Below the range from which Linux and macOS take ports of outgoing connections, so a chosen port stays free.
 _PORTS = range(15_000, 32_000)
+#: The kernel may still be closing the sockets of a server that was killed a moment ago.
+_PREFERRED_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +178,28 @@ def last_lines(path: Path, count: int = 12) -> str:
         return ""
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the servers do, so that connections of the last run in TIME_WAIT do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
 def free_port(preferred: int | None = None) -> int:
     """Return a port on 127.0.0.1 nobody listens on: `preferred` if it is free."""
+    if preferred:
+        for _ in range(_PREFERRED_ATTEMPTS):
+            if _is_free(preferred):
+                return preferred
+            time.sleep(_POLL_S)
     # Where to look first is no secret; a random place keeps parallel test runs apart.
-    candidates = random.sample(_PORTS, 50)
-    for port in ([preferred] if preferred else []) + candidates:
-        with socket.socket() as probe:
-            # As the servers do, so that connections of the last run in TIME_WAIT do not count.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
+    for port in random.sample(_PORTS, 50):
+        if _is_free(port):
+            return port
     raise DependencyError("no free port was found on 127.0.0.1")
 
 

@@ -138,7 +138,7 @@ def check_everything(settings: Settings, oracle: Oracle) -> Lists:
             wrong.append((user_id, "TTL", cache.ttl(key)))
     cache.close()
 
-    assert [] == wrong[:5], f"{len(wrong)} of {len(oracle.users())} users are wrong"
+    assert not wrong, f"{len(wrong)} of {len(oracle.users())} users are wrong: {str(wrong[:5])[:4_000]}"
     assert [] == lists.fallen
     assert [] == uncommitted.fallen
 
