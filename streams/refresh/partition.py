@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -35,6 +36,12 @@ _LOG = structlog.get_logger(__name__)
 
 #: Key of a partition's control record on `user-state`; no user id can hold a control character.
 CONTROL_KEY = b"\x00partition"
+#: An epoch is never below the number of these intervals since 2020. Where Kafka's state was lost but Redis was not, lists
+#: would otherwise begin again below the versions that Redis holds, and it would refuse them for its keys' whole life. Ten
+#: minutes, because versions must stay below 2^53, what JSON readers in other languages can hold: until 2059.
+_EPOCH_INTERVAL_S = 600
+_EPOCH_ZERO_S = 1_577_836_800
+
 #: Items met just before an event that travel with it: sequence rules beyond three steps are noise.
 _PREVIOUS = 3
 #: Users whose item has no vector yet; above this the next event of each user is soon enough.
@@ -74,7 +81,7 @@ class InterestPartition:
     slab, vectors
         The users' states, and their interest vectors in memory.
     epoch
-        One more each time the partition is taken; the upper half of list versions.
+        Greater each time the partition is taken; the upper part of list versions.
 
     """
 
@@ -85,12 +92,14 @@ class InterestPartition:
         partitions: Mapping[str, int],
         catalogue: Catalogue,
         refresh: Refresh,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.partition = partition
         self.changelog = full_name(settings, "user-state")
         self.slab = Slab(settings)
         self.vectors = InterestVectors(catalogue, settings)
         self.epoch = 0
+        self._clock = clock
         self._settings = settings
         self._catalogue = catalogue
         self._refresh = refresh
@@ -141,7 +150,7 @@ class InterestPartition:
     def opened(self, owner: Owner) -> Iterable[OutRecord]:
         """Begin a new epoch: every list from here on has a greater version than any before."""
         self._owner = owner
-        self.epoch += 1
+        self.epoch = max(self.epoch + 1, int(self._clock() - _EPOCH_ZERO_S) // _EPOCH_INTERVAL_S)
         control = {"epoch": self.epoch, "partitions": self._partitions["clicks"]}
         return [OutRecord(self.changelog, CONTROL_KEY, orjson.dumps(control), self.partition)]
 

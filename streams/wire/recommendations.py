@@ -10,7 +10,7 @@ import orjson
 SCHEMA = 1
 #: Separates user id and surface in keys of lists that are not on the main surface; no id can contain it.
 UNIT_SEPARATOR = "\x1f"
-#: A version counts lists of one partition below this; the epoch, one more at each taking, stands above it.
+#: A version counts lists of one partition below this; the epoch, greater at each taking, stands above it.
 VERSION_EPOCH = 2**32
 
 
