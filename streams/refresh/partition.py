@@ -36,9 +36,9 @@ _LOG = structlog.get_logger(__name__)
 
 #: Key of a partition's control record on `user-state`; no user id can hold a control character.
 CONTROL_KEY = b"\x00partition"
-#: An epoch is never below the number of these intervals since 2020. Where Kafka's state was lost but Redis was not, lists
-#: would otherwise begin again below the versions that Redis holds, and it would refuse them for its keys' whole life. Ten
-#: minutes, because versions must stay below 2^53, what JSON readers in other languages can hold: until 2059.
+#: An epoch is never below the number of these intervals since 2020. Where Kafka's state was lost but Redis was not,
+#: lists would otherwise begin again below the versions that Redis holds, and it would refuse them for its keys' whole
+#: life. Ten minutes, because versions must stay below 2^53, what JSON readers elsewhere can hold: until 2059.
 _EPOCH_INTERVAL_S = 600
 _EPOCH_ZERO_S = 1_577_836_800
 

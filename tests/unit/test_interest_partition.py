@@ -101,7 +101,7 @@ def test_versions_grow_with_every_taking(owed: Owed) -> None:
     record = list(first.opened(None))  # type: ignore[arg-type]  # the owner is not asked here
     last = [first.next_version() for _ in range(3)][-1]
     second = partition_of_one(owed)
-    second.restore([Message(CONTROL_KEY, record[0].value or b"")])  # type: ignore[list-item]  # quacks like one
+    second.restore([Message(CONTROL_KEY, record[0].value or b"")])
 
     assert control(record)["epoch"] + 1 == control(list(second.opened(None)))["epoch"]  # type: ignore[arg-type]
     assert second.next_version() > last
@@ -151,7 +151,7 @@ def test_a_user_whose_list_is_owed_says_so_in_the_record(owed: Owed) -> None:
     (state,) = [record for record in partition.gather() if record.topic == "user-state"]
     heir_owed = Owed()
     heir = partition_of_one(heir_owed)
-    heir.restore([Message(state.key or b"", state.value or b"")])  # type: ignore[list-item]  # quacks like one
+    heir.restore([Message(state.key or b"", state.value or b"")])
     heir.caught_up()
 
     assert "restore" == heir_owed.causes["u"].trigger.kind
