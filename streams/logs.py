@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 
+#: Without the frames' variables: they hold users' records, and settings with secrets.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+_PRETTY_TRACEBACKS = structlog.dev.RichTracebackFormatter(show_locals=False)
+
+
 def configure(settings: Settings, role: str) -> None:
     """Send structlog and the libraries' standard logging through one renderer on stdout."""
     pretty = settings.log_format == "pretty" or (settings.log_format == "auto" and sys.stdout.isatty())
@@ -41,9 +46,9 @@ def configure(settings: Settings, role: str) -> None:
         cache_logger_on_first_use=True,
     )
     renderers: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=_PRETTY_TRACEBACKS)]
         if pretty
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import structlog
@@ -218,7 +219,12 @@ class PartitionTransactions:
             # Step 3.
             places = [TopicPartition(topic, self._partition, offset) for topic, offset in offsets.items()]
             group = members.consumer_group_metadata()
-            _resumed(lambda timeout_s: producer.send_offsets_to_transaction(places, group, timeout_s), deadline)
+            _bounded(
+                lambda: _resumed(
+                    lambda timeout_s: producer.send_offsets_to_transaction(places, group, timeout_s), deadline
+                ),
+                deadline,
+            )
             # Step 4.
             _resumed(producer.commit_transaction, deadline)
             producer.begin_transaction()
@@ -265,6 +271,38 @@ def _resumed(call: Callable[[float], object], deadline: Deadline) -> None:
                 raise
         else:
             return
+
+
+def _bounded(call: Callable[[], None], deadline: Deadline) -> None:
+    """
+    Make a call that may not return by itself.
+
+    librdkafka's `send_offsets_to_transaction` ignores its timeout while the group's coordinator is away (librdkafka
+    #5456). The thread is a daemon: one that never comes back must not keep a worker from ending.
+
+    Raises
+    ------
+    CommitError
+        When the call has not returned a little after the deadline.
+
+    """
+    outcome: SimpleQueue[Exception | None] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 -- raised again by the thread that waits
+            outcome.put(error)
+        else:
+            outcome.put(None)
+
+    threading.Thread(target=run, name="send-offsets", daemon=True).start()
+    try:
+        error = outcome.get(timeout=deadline.remaining_s() + 2 * _GRACE_S)
+    except Empty:
+        raise CommitError("Kafka did not take the consumed offsets in time") from None
+    if error is not None:
+        raise error
 
 
 def _text(error: KafkaException) -> str:
