@@ -71,7 +71,7 @@ def test_a_frozen_worker_does_not_undo_its_successor(settings_for: Callable[...,
         with RunningEncoder(settings):
             wait_for(lambda: with_text(settings, "new") == names, 60)
             frozen.signal(signal.SIGCONT)
-            frozen.ready(30)
+            frozen.ready()
             time.sleep(2)  # what it had in hand would be out by now
             assert with_text(settings, "new") == names
         put(settings, Item("late", title="new"))
