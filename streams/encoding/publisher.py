@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -47,8 +46,6 @@ class Publisher:
                 message_timeout_ms=round(settings.kafka_timeout_s * 1000),
                 partitioner=LIBRDKAFKA_PARTITIONER,
             ),
-            # Its own lines (broker down, retries) go where all logs go, not raw to stderr.
-            logger=logging.getLogger("librdkafka"),
         )
 
     def send(
@@ -115,7 +112,7 @@ class Publisher:
             raise DependencyError(f"Kafka did not take a record: {self._error}")
 
     def serve(self) -> None:
-        """Hand over what librdkafka has to say; called on every turn, or its lines pile up while nothing is sent."""
+        """Take delivery reports; called on every turn, or they pile up while nothing is sent."""
         self._producer.poll(0)
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ project spells them.
 
 from __future__ import annotations
 
-import logging
 import ssl
 from typing import Any
 
@@ -38,7 +37,9 @@ def librdkafka_config(settings: Settings, **extra: Any) -> dict[str, Any]:
     config: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap,
         "security.protocol": settings.kafka_security_protocol,
-        "logger": logging.getLogger("librdkafka"),
+        # Syslog's "warning"; librdkafka writes these to stderr itself. Python's logging as its sink once made a
+        # producer that was being fenced fail with an AttributeError of the logger.
+        "log_level": 4,
     }
     if settings.kafka_security_protocol.startswith("SASL"):
         config |= {
