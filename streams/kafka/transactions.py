@@ -214,7 +214,8 @@ class PartitionTransactions:
             for record in records:
                 self._produce_one(producer, record)
             # Step 2.
-            if left := producer.flush(max(_GRACE_S, deadline.remaining_s())):
+            # Asked twice: whoever was stopped in the middle of the first wakes to its time-out, not to its answer.
+            if producer.flush(deadline.remaining_s()) and (left := producer.flush(_GRACE_S)):
                 raise CommitError(f"{left} records of partition {self._partition} were not taken in time")
             # Step 3.
             places = [TopicPartition(topic, self._partition, offset) for topic, offset in offsets.items()]
@@ -297,12 +298,16 @@ def _bounded(call: Callable[[], None], deadline: Deadline) -> None:
             outcome.put(None)
 
     threading.Thread(target=run, name="send-offsets", daemon=True).start()
-    try:
-        error = outcome.get(timeout=deadline.remaining_s() + 2 * _GRACE_S)
-    except Empty:
-        raise CommitError("Kafka did not take the consumed offsets in time") from None
-    if error is not None:
-        raise error
+    # Asked twice, as above: the grace begins when a stopped process is awake again.
+    for timeout_s in (deadline.remaining_s(), 2 * _GRACE_S):
+        try:
+            error = outcome.get(timeout=timeout_s)
+        except Empty:
+            continue
+        if error is not None:
+            raise error
+        return
+    raise CommitError("Kafka did not take the consumed offsets in time")
 
 
 def _text(error: KafkaException) -> str:

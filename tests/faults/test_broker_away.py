@@ -21,6 +21,8 @@ from tests.support.verifier import check_everything, wait_until_consumed
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
+_START_MS = round(time.time() * 1000) - 86_400_000
+
 
 @pytest.fixture
 def kafka_of_its_own(tmp_path: Path) -> Iterator[LocalKafka]:
@@ -90,8 +92,10 @@ def test_a_worker_outlives_its_broker_and_its_cache(
 
 
 def _send_more(settings: Settings, oracle: Oracle, seed: int, count: int = 500) -> None:
+    """Send a stream whose event time goes on where that of the seed before ended, so that nothing is late."""
     out = producer(settings)
-    for sent in events(count, users=50, seed=seed):
+    start_ms = _START_MS + seed * 3_000_000
+    for sent in events(count, users=50, seed=seed, start_ms=start_ms):
         send(out, settings, sent)
         oracle.add(sent.type_name, sent.event)
     assert out.flush(60) == 0

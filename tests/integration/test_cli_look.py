@@ -69,7 +69,9 @@ def known(settings: Settings, user: str, clicks: int = 1) -> dict[str, Any]:
         result = run(settings, "inspect", user, "--json")
         if result.exit_code == 0:
             seen: dict[str, Any] = orjson.loads(result.stdout)
-            if seen["list"] and seen["list"]["events_applied"] == {"clicks": clicks}:
+            listed = seen["list"] and seen["list"]["events_applied"] == {"clicks": clicks}
+            # The list is there at once, the state with the commit that follows.
+            if listed and seen["state"] and len(seen["state"]["recent"]) == clicks:
                 return seen
         time.sleep(0.2)
     raise AssertionError(result.output)

@@ -195,9 +195,9 @@ def test_kill_9_loses_nothing(settings: Settings, tmp_path: Path) -> None:
         before = len(vectors(settings))
         assert 0 < before < len(items)
         process.start().ready()
-        wait_for(lambda: process.metric("freshet_encoder_items_total", outcome="encoded") >= len(items) - before, 60)
-        wait_for(lambda: len(vectors(settings)) == len(items))
-        assert process.metric("freshet_encoder_items_total", outcome="encoded") == len(items) - before
+        wait_for(lambda: len(vectors(settings)) == len(items), 150)
+        # Not more than was missing; less, when what the first had on its way at its death still arrived.
+        assert process.metric("freshet_encoder_items_total", outcome="encoded") <= len(items) - before
         started = time.monotonic()
         process.signal(signal.SIGTERM)
         assert process.wait(15) == 0
