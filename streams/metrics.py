@@ -34,7 +34,6 @@ LAG_RECORDS = Gauge("freshet_lag_records", "Records not yet folded, by topic.", 
 PARTITIONS = Gauge("freshet_partitions", "Owned partitions, by state.", ["state"])
 RESTORE_SECONDS = Histogram("freshet_restore_seconds", "Taking one partition.", buckets=(0.1, 0.3, 1, 3, 10, 30, 100))
 RESTORED = Counter("freshet_restored_records_total", "Changelog records read while taking partitions.")
-USERS = Gauge("freshet_users", "Users in memory.")
 ALIGNMENT_TIMEOUTS = Counter(
     "freshet_alignment_timeouts_total", "Runs folded without waiting longer for a lagging co-partition."
 )

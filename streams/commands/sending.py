@@ -12,9 +12,10 @@ from streams.errors import DependencyError
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.partitioner import LIBRDKAFKA_PARTITIONER
 from streams.settings import Settings
+from streams.topics import TOPICS
 
-#: A dead letter carries up to 1 MiB of original bytes; no record of ours is larger.
-_MAX_MESSAGE_BYTES = 1_300_000
+#: Replayed dead letters are the largest records that this sends.
+_MAX_MESSAGE_BYTES = TOPICS["dead-letters"].max_message_bytes
 
 
 class Sender:

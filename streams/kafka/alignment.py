@@ -95,11 +95,6 @@ class Aligner:
         self._waiting_since: float | None = None
         self.timeouts = 0
 
-    @property
-    def positions(self) -> dict[str, int]:
-        """Topic to the offset behind its newest buffered record."""
-        return {topic: lane.next_offset for topic, lane in self._lanes.items()}
-
     def push(self, run: Run) -> None:
         """Buffer a run; what was folded before the last restore or rebalance falls away."""
         lane = self._lanes[run.topic]

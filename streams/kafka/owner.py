@@ -31,6 +31,9 @@ _LOG = structlog.get_logger(__name__)
 #: A million states restore in about ten seconds; ten minutes is a disk that died, not a large partition.
 _RESTORE_S = 600.0
 
+#: Key of a partition's control record on a role's changelog; no user id or item id can hold a control character.
+CONTROL_KEY = b"\x00partition"
+
 State = Literal["taking", "catching_up", "live", "closed"]
 
 
@@ -91,7 +94,6 @@ class Owner:
         self.work = work
         self.state: State = "taking"
         self.consumed: dict[str, int] = {}
-        self.positions: dict[str, int] = {}
         self.newest_ts_ms: dict[str, int] = {}
         self._settings = settings
         self._role = role
@@ -119,7 +121,6 @@ class Owner:
         started = time.monotonic()
         loop = asyncio.get_running_loop()
         self.consumed, self._goal = await loop.run_in_executor(self._executor, self._restore)
-        self.positions = dict(self.consumed)
         self._aligner = Aligner(self.consumed, self._known_remaining)
         self._check_still_ours()
         # Step 4.

@@ -230,8 +230,8 @@ class Runtime:
                 await take
             finally:
                 del self._takes[owner]
-            tps = {TP(topic, owner.partition): offset for topic, offset in owner.consumed.items()}
-            await self._app.consumer.release(tps, tps)
+            offsets = {TP(topic, owner.partition): offset for topic, offset in owner.consumed.items()}
+            await self._app.consumer.release(offsets)
             while owner.state != "closed":
                 await asyncio.sleep(self._role.commit_interval_s)
                 await owner.commit(Deadline(self.settings.commit_timeout_s))

@@ -28,6 +28,7 @@ from streams.kafka.clients import librdkafka_config
 from streams.kafka.deadline import Deadline
 from streams.kafka.partitioner import LIBRDKAFKA_PARTITIONER
 from streams.settings import Settings
+from streams.topics import TOPICS
 
 _LOG = structlog.get_logger(__name__)
 
@@ -38,9 +39,6 @@ _TRANSACTION_TIMEOUT_MS = 90_000
 #: One more try when a deadline has passed: a process that was stopped for a minute in the middle of a commit wakes
 #: after its deadline, and this is how it hears that it was fenced instead of guessing that Kafka is away.
 _GRACE_S = 2.0
-
-#: A dead letter carries up to 1 MiB of original bytes and its headers.
-_MAX_MESSAGE_BYTES = 1_300_000
 
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001 -- public constant
 
@@ -96,7 +94,7 @@ class PartitionTransactions:
             transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
             partitioner=LIBRDKAFKA_PARTITIONER,
             compression_type="lz4",
-            message_max_bytes=_MAX_MESSAGE_BYTES,
+            message_max_bytes=TOPICS["dead-letters"].max_message_bytes,
             # Lists go out at once, for read-uncommitted readers; 1 ms lets those of one ranking call share a request.
             linger_ms=1,
             queue_buffering_max_messages=1_000_000,

@@ -32,7 +32,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any
 
 import faust
 from faust.transport.drivers import aiokafka as driver
@@ -59,17 +59,6 @@ _PREFETCH_BACKOFF_S = 1.0
 #: How long one call waits for records, and how long while some partition is left out and may come back.
 _POLL_S = 1.0
 _POLL_CROWDED_S = 0.02
-
-
-class Record(NamedTuple):
-    """One Kafka record as the caller sees it; `timestamp_ms` is the record's own, `headers` are not decoded."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
 
 
 class Run:
@@ -179,13 +168,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
         self._held = {tp for tp in assigned if tp.topic in self.transport.batched}
         await super().on_partitions_assigned(assigned, generation_id)
 
-    async def release(self, tps: Iterable[TP], offsets: dict[TP, int]) -> None:
-        """Let held partitions flow, each from its offset in `offsets`."""
-        released = list(tps)
-        for tp in released:
+    async def release(self, offsets: dict[TP, int]) -> None:
+        """Let the held partitions in `offsets` flow, each from its offset."""
+        for tp in offsets:
             self._read_to.pop(tp, None)
-        await self.seek_wait({tp: offsets[tp] for tp in released})
-        self._held.difference_update(released)
+        await self.seek_wait(offsets)
+        self._held.difference_update(offsets)
         self._room.set()
 
     def hold(self, tps: Iterable[TP]) -> None:

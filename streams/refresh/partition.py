@@ -22,7 +22,7 @@ from streams.interests.slab import FoldResult, Slab
 from streams.interests.state import UserState
 from streams.interests.vectors import InterestVectors
 from streams.kafka.alignment import Slice
-from streams.kafka.owner import Owner
+from streams.kafka.owner import CONTROL_KEY, Owner
 from streams.kafka.partitioner import partition_of
 from streams.kafka.transactions import OutRecord
 from streams.refresh.dirty import Cause
@@ -34,8 +34,6 @@ from streams.wire.signals import ItemEvent, encode_item_events
 
 _LOG = structlog.get_logger(__name__)
 
-#: Key of a partition's control record on `user-state`; no user id can hold a control character.
-CONTROL_KEY = b"\x00partition"
 #: An epoch is never below the number of these intervals since 2020. Where Kafka's state was lost but Redis was not,
 #: lists would otherwise begin again below the versions that Redis holds, and it would refuse them for its keys' whole
 #: life. Ten minutes, because versions must stay below 2^53, what JSON readers elsewhere can hold: until 2059.

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-import structlog
-
 from streams.catalogue.follower import Follower
 from streams.catalogue.matrix import Applied, Catalogue
 from streams.catalogue.records import CatalogueRecord
@@ -22,8 +20,6 @@ from streams.refresh.partition import InterestPartition
 from streams.refresh.publish import Publisher
 from streams.settings import Settings
 from streams.topics import EVENT_TOPICS, full_name
-
-_LOG = structlog.get_logger(__name__)
 
 #: How often the follower's thread is looked at.
 _WATCH_S = 0.5

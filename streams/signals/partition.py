@@ -12,24 +12,21 @@ from confluent_kafka import Message
 from streams import metrics
 from streams.errors import RecordFormatError
 from streams.kafka.alignment import Slice
-from streams.kafka.owner import Owner
+from streams.kafka.owner import CONTROL_KEY, Owner
 from streams.kafka.transactions import OutRecord
-from streams.settings import EVENT_TYPES, Settings
+from streams.settings import Settings
 from streams.signals.codec import (
     decode_item_events,
     decode_signal_state,
     encode_item_signals,
     encode_signal_state,
 )
-from streams.signals.popularity import Popularity
+from streams.signals.popularity import Popularity, demand_weights
 from streams.topics import full_name
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.limits import Rejected
 
 _LOG = structlog.get_logger(__name__)
-
-#: Key of a partition's control record on `signal-state`; no item id can hold a control character.
-CONTROL_KEY = b"\x00partition"
 
 
 class SignalsPartition:
@@ -41,8 +38,7 @@ class SignalsPartition:
         self.popularity = Popularity(settings.half_life_popularity_s)
         self._signals_topic = full_name(settings, "item-signals")
         self._dead_letters_topic = full_name(settings, "dead-letters")
-        # A dislike is no demand.
-        self._weights = tuple(0.0 if name == "dislikes" else settings.weights.get(name, 0.0) for name in EVENT_TYPES)
+        self._weights = demand_weights(settings)
         self._clock = clock
         self._epoch = 0
         self._changed: dict[str, None] = {}

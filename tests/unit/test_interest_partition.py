@@ -7,10 +7,11 @@ import pytest
 
 from streams.catalogue.matrix import Catalogue
 from streams.kafka.alignment import Slice
+from streams.kafka.owner import CONTROL_KEY
 from streams.kafka.transactions import OutRecord
 from streams.kafka.transport import Run
 from streams.refresh.dirty import Cause
-from streams.refresh.partition import CONTROL_KEY, InterestPartition
+from streams.refresh.partition import InterestPartition
 from streams.settings import Settings
 from streams.wire.recommendations import VERSION_EPOCH
 from streams.wire.signals import decode_item_events
