@@ -241,8 +241,9 @@ class PartitionTransactions:
             _LOG.warning("transaction_abort_failed", partition=self._partition, error=_text(error))
 
     def _translated(self, error: KafkaException, doing: str) -> FencedError | CommitError:
-        kafka_error = error.args[0]
-        if kafka_error.code() in _FENCED:
+        if error.args[0].code() == KafkaError._FATAL and self._producer is not None:  # noqa: SLF001 -- public constant
+            error = _fatal_cause(self._producer, error)
+        if error.args[0].code() in _FENCED:
             return FencedError(f"partition {self._partition} was taken by another worker while {doing}")
         return CommitError(f"{doing} for partition {self._partition} failed: {_text(error)}")
 
@@ -255,7 +256,6 @@ class PartitionTransactions:
             self._members = None
             if self._producer is not None:
                 self._producer.purge()
-                self._producer.flush(0)
             self._producer = None
 
 
@@ -306,6 +306,20 @@ def _bounded(call: Callable[[], None], deadline: Deadline) -> None:
             raise error
         return
     raise CommitError("Kafka did not take the consumed offsets in time")
+
+
+def _fatal_cause(producer: Producer, error: KafkaException) -> KafkaException:
+    """
+    Return what broke a producer, given the bare "fatal error" that `produce` raises ever after.
+
+    A producer that was fenced between two of our calls learns it from a request under way; only the transactional
+    calls say why, and this one asks nobody.
+    """
+    try:
+        producer.begin_transaction()
+    except KafkaException as cause:
+        return cause
+    return error
 
 
 def _text(error: KafkaException) -> str:

@@ -1,0 +1,50 @@
+"""One partition's transactional producer against a real Kafka: who is fenced hears that it was fenced."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from streams.errors import FencedError
+from streams.kafka.deadline import Deadline
+from streams.kafka.transactions import OutRecord, PartitionTransactions
+from streams.settings import Settings
+from streams.topics import full_name
+from tests.support.verifier import read_topic
+
+pytestmark = pytest.mark.integration
+
+_GROUP = "zombies"
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[PartitionTransactions]:
+    """An owner of partition 0, its transaction begun."""
+    transactions = PartitionTransactions(settings, _GROUP, 0)
+    transactions.open(Deadline(30))
+    try:
+        yield transactions
+    finally:
+        transactions.close()
+
+
+@pytest.mark.parametrize("hears_late", [False, True])
+def test_a_fenced_owner_is_told_so_whichever_call_meets_it(
+    settings_for: Callable[..., Settings], *, hears_late: bool
+) -> None:
+    """Fenced in a request under way, librdkafka answers `produce` with a bare fatal error: still `FencedError`."""
+    settings = settings_for(partitions=1)
+    record = OutRecord(full_name(settings, "user-state"), b"u1", b"of a zombie", 0)
+    with opened(settings) as zombie, opened(settings):
+        zombie.produce([record])
+        if hears_late:
+            # linger is 1 ms: by now the request was refused and the producer is broken for good.
+            time.sleep(1.5)
+
+        with pytest.raises(FencedError, match="partition 0 was taken by another worker"):
+            zombie.commit([record], {full_name(settings, "clicks"): 1}, Deadline(10))
+
+    assert [] == read_topic(settings, "user-state")
