@@ -270,8 +270,9 @@ def _item_events(value: bytes) -> str:
     from streams.wire.signals import decode_item_events
 
     events = decode_item_events(value)
-    told = ", ".join(f"{EVENT_TYPES[event.type_code]} {event.item_id}" for event in events[:5])
-    return printable(f"{len(events)} events: {told}", 300)
+    first = zip(events.type_code[:5].tolist(), events.item[:5].tolist(), strict=True)
+    told = ", ".join(f"{EVENT_TYPES[type_code]} {events.ids[item]}" for type_code, item in first)
+    return printable(f"{len(events.item)} events: {told}", 300)
 
 
 def _user_state(value: bytes) -> str:

@@ -30,7 +30,7 @@ from streams.settings import Settings
 from streams.topics import full_name
 from streams.wire.events import IMPRESSION, Event
 from streams.wire.recommendations import VERSION_EPOCH, Trigger
-from streams.wire.signals import ItemEvent, encode_item_events
+from streams.wire.signals import PREVIOUS, ItemEvent, item_event_records, item_events
 
 _LOG = structlog.get_logger(__name__)
 
@@ -40,8 +40,6 @@ _LOG = structlog.get_logger(__name__)
 _EPOCH_INTERVAL_S = 600
 _EPOCH_ZERO_S = 1_577_836_800
 
-#: Items met just before an event that travel with it: sequence rules beyond three steps are noise.
-_PREVIOUS = 3
 #: Users whose item has no vector yet; above this the next event of each user is soon enough.
 _MAX_WAITING = 100_000
 
@@ -210,8 +208,9 @@ class InterestPartition:
                 ItemEvent(_user_hash(event.user_id), event.item_id, event.type_code, event.ts_ms, previous)
             )
         return [
-            OutRecord(self._item_events_topic, None, encode_item_events(batch), partition)
+            OutRecord(self._item_events_topic, None, record, partition)
             for partition, batch in batches.items()
+            for record in item_event_records(item_events(batch))
         ]
 
     def _sightings(self, events: Sequence[Event]) -> list[OutRecord]:
@@ -283,7 +282,7 @@ def _items_before(state: UserState, event: Event) -> tuple[str, ...]:
     """Return the items the user met just before an event, newest first."""
     recent = state.recent
     at = bisect_left(recent, (event.ts_ms, event.event_hash))
-    return tuple(interaction.item_id for interaction in reversed(recent[max(0, at - _PREVIOUS) : at]))
+    return tuple(interaction.item_id for interaction in reversed(recent[max(0, at - PREVIOUS) : at]))
 
 
 def _count(result: FoldResult) -> None:

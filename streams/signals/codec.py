@@ -11,23 +11,19 @@ import msgspec
 from streams.errors import RecordFormatError
 from streams.signals.popularity import ItemDemand
 from streams.wire.signals import (
-    ItemEvent,
     ItemSignals,
     decode_item_events,
     decode_item_signals,
-    encode_item_events,
     encode_item_signals,
     seal,
     unseal,
 )
 
 __all__ = [
-    "ItemEvent",
     "ItemSignals",
     "decode_item_events",
     "decode_item_signals",
     "decode_signal_state",
-    "encode_item_events",
     "encode_item_signals",
     "encode_signal_state",
 ]

@@ -76,10 +76,12 @@ class SignalsPartition:
                 except RecordFormatError as error:
                     self._refuse(piece.run.topic, record.offset, record.key, record.value, str(error))
                     continue
-                counted += len(events)
-                for event in events:
-                    self.popularity.add(event.item_id, event.ts_ms, self._weights[event.type_code])
-                    self._changed[event.item_id] = None
+                counted += len(events.item)
+                for item, ts_ms, type_code in zip(
+                    events.item.tolist(), events.ts_ms.tolist(), events.type_code.tolist(), strict=True
+                ):
+                    self.popularity.add(events.ids[item], ts_ms, self._weights[type_code])
+                    self._changed[events.ids[item]] = None
         metrics.SIGNAL_EVENTS.inc(counted)
 
     def _refuse(self, topic: str, offset: int, key: bytes | None, value: bytes | None, error: str) -> None:

@@ -1,8 +1,10 @@
 """
 What interest workers tell the signals workers of items (`item-events`), and what these answer (`item-signals`).
 
-`item-events` is binary, a batch a record: magic `FE`, format version (u8), reserved (u8), CRC-32 of the body (u32,
-little endian), then the events as MessagePack arrays. `item-signals` is JSON, for people and other readers.
+`item-events` is binary, a batch a record: magic `FE`, format version (u8), reserved (u8), CRC-32 of the body (u32),
+then the body. Version 2 is columns, all little endian: events n (u32), ids m (u32), user (n u64), time (n i64),
+item (n i32), previous (n x 3 i32), type (n u8), and the m ids in UTF-8, joined by line feeds, which no id can hold.
+Version 1, MessagePack arrays of events, is still read. `item-signals` is JSON, for people and other readers.
 """
 
 from __future__ import annotations
@@ -11,19 +13,39 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from streams.errors import RecordFormatError
+from streams.settings import EVENT_TYPES
+from streams.wire.limits import MAX_EPOCH_MS, MAX_ID_BYTES
 
 _HEAD = struct.Struct("<2sBBI")
 _MAGIC = b"FE"
-_VERSION = 1
+_COUNTS = struct.Struct("<II")
+
+#: Version of `item-events` that is written.
+ITEM_EVENTS_VERSION = 2
+#: Events of one record: 540 kB of columns.
+MAX_ITEM_EVENTS = 16_384
+#: Bytes of one record, below the topic's limit of 1 MiB whatever the compression does.
+MAX_ITEM_EVENTS_BYTES = 1_000_000
+#: Items met just before an event that travel with it: sequence rules beyond three steps are noise.
+PREVIOUS = 3
+
+_USER = np.dtype("<u8")
+_TIME = np.dtype("<i8")
+_INDEX = np.dtype("<i4")
+_TYPE = np.dtype("u1")
+_EVENT_BYTES = _USER.itemsize + _TIME.itemsize + (1 + PREVIOUS) * _INDEX.itemsize + _TYPE.itemsize
 
 
 class ItemEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
-    One event seen from its item.
+    One event seen from its item, as a row; batches travel as the columns of `ItemEvents`.
 
     Attributes
     ----------
@@ -39,6 +61,35 @@ class ItemEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     type_code: int
     ts_ms: int
     previous: tuple[str, ...] = ()
+
+
+class ItemEvents(NamedTuple):
+    """
+    A batch of n events seen from their items, as columns.
+
+    Attributes
+    ----------
+    ids
+        Every item id the columns mean, in any order.
+    user
+        (n,) uint64 that stand for the users (or the sessions): the same user reads the same, the id does not travel.
+    item
+        (n,) int32, the event's item as an index into `ids`.
+    type_code
+        (n,) uint8, index into `EVENT_TYPES`.
+    ts_ms
+        (n,) int64, event time, ms since the epoch.
+    previous
+        (n, 3) int32, items the user met just before, newest first, as indices into `ids`; -1 where there is none.
+
+    """
+
+    ids: list[str]
+    user: npt.NDArray[np.uint64]
+    item: npt.NDArray[np.int32]
+    type_code: npt.NDArray[np.uint8]
+    ts_ms: npt.NDArray[np.int64]
+    previous: npt.NDArray[np.int32]
 
 
 class ItemSignals(msgspec.Struct, frozen=True, gc=False):
@@ -65,8 +116,7 @@ class ItemSignals(msgspec.Struct, frozen=True, gc=False):
     events: int
 
 
-_batch_encoder = msgspec.msgpack.Encoder()
-_batch_decoder = msgspec.msgpack.Decoder(list[ItemEvent])
+_rows_decoder = msgspec.msgpack.Decoder(list[ItemEvent])
 _signals_encoder = msgspec.json.Encoder()
 _signals_decoder = msgspec.json.Decoder(ItemSignals)
 
@@ -86,42 +136,201 @@ def unseal(record: bytes, magic: bytes, version: int, what: str) -> bytes:
         When the record is cut, altered or of another kind or version.
 
     """
-    if len(record) < _HEAD.size:
-        raise RecordFormatError(f"{what} of {len(record)} bytes is cut short")
-    found_magic, found_version, _, crc = _HEAD.unpack_from(record)
-    if found_magic != magic or found_version != version:
+    found, body = _unseal(record, magic, what)
+    if found != version:
         raise RecordFormatError(f"not {what} of version {version}")
-    body = record[_HEAD.size :]
-    if zlib.crc32(body) != crc:
-        raise RecordFormatError(f"{what} is damaged (checksum)")
     return body
 
 
-def encode_item_events(events: Sequence[ItemEvent]) -> bytes:
+def _unseal(record: bytes, magic: bytes, what: str) -> tuple[int, bytes]:
+    """Return (version, body)."""
+    if len(record) < _HEAD.size:
+        raise RecordFormatError(f"{what} of {len(record)} bytes is cut short")
+    found_magic, version, _, crc = _HEAD.unpack_from(record)
+    if found_magic != magic:
+        raise RecordFormatError(f"not {what}")
+    body = record[_HEAD.size :]
+    if zlib.crc32(body) != crc:
+        raise RecordFormatError(f"{what} is damaged (checksum)")
+    return version, body
+
+
+def item_events(rows: Sequence[ItemEvent]) -> ItemEvents:
+    """
+    Return rows as columns; of a row's previous items the newest three count.
+
+    >>> item_events([ItemEvent(7, "b", 1, 1_700_000_000_000, ("a",))]).previous.tolist()
+    [[1, -1, -1]]
+    """
+    place: dict[str, int] = {}
+    item = [place.setdefault(row.item_id, len(place)) for row in rows]
+    previous = np.full((len(rows), PREVIOUS), -1, np.int32)
+    for number, row in enumerate(rows):
+        for step, item_id in enumerate(row.previous[:PREVIOUS]):
+            previous[number, step] = place.setdefault(item_id, len(place))
+    return ItemEvents(
+        list(place),
+        np.array([row.user for row in rows], np.uint64),
+        np.array(item, np.int32),
+        np.array([row.type_code for row in rows], np.uint8),
+        np.array([row.ts_ms for row in rows], np.int64),
+        previous,
+    )
+
+
+def encode_item_events(events: ItemEvents) -> bytes:
     """
     Return the value of one record on `item-events`.
 
-    >>> event = ItemEvent(user=1, item_id="i", type_code=1, ts_ms=1_700_000_000_000, previous=("h",))
-    >>> decode_item_events(encode_item_events([event])) == [event]
-    True
+    Raises
+    ------
+    ValueError
+        When the columns do not fit together, mean ids that are not there, or are more than one record may hold
+        (`item_event_records` splits).
+
+    >>> events = item_events([ItemEvent(user=1, item_id="i", type_code=1, ts_ms=1_700_000_000_000, previous=("h",))])
+    >>> decode_item_events(encode_item_events(events)).ids
+    ['i', 'h']
     """
-    return seal(_MAGIC, _VERSION, _batch_encoder.encode(events))
+    if len(events.item) > MAX_ITEM_EVENTS:
+        raise ValueError(f"{len(events.item)} events, one record holds {MAX_ITEM_EVENTS}")
+    if events.previous.shape != (len(events.item), PREVIOUS):
+        raise ValueError(f"previous has shape {events.previous.shape}")
+    blob = "\n".join(events.ids).encode()
+    if problem := _problem(events, blob):
+        raise ValueError(problem)
+    columns = (
+        events.user.astype(_USER, copy=False),
+        events.ts_ms.astype(_TIME, copy=False),
+        events.item.astype(_INDEX, copy=False),
+        events.previous.astype(_INDEX, copy=False),
+        events.type_code.astype(_TYPE, copy=False),
+    )
+    counts = _COUNTS.pack(len(events.item), len(events.ids))
+    record = seal(_MAGIC, ITEM_EVENTS_VERSION, b"".join((counts, *(column.tobytes() for column in columns), blob)))
+    if len(record) > MAX_ITEM_EVENTS_BYTES:
+        raise ValueError(f"{len(record)} bytes, one record holds {MAX_ITEM_EVENTS_BYTES}")
+    return record
 
 
-def decode_item_events(record: bytes) -> list[ItemEvent]:
+def item_event_records(events: ItemEvents) -> list[bytes]:
     """
-    Read a record of `item-events`.
+    Return the values of as many records as a batch of any size needs, its events in order; none for no events.
+
+    Raises
+    ------
+    ValueError
+        See `encode_item_events`.
+
+    """
+    count = len(events.item)
+    if not count:
+        return []
+    # What the ids can need at most decides, so that nothing is encoded twice.
+    size = _HEAD.size + _COUNTS.size + count * _EVENT_BYTES + sum(len(item_id.encode()) + 1 for item_id in events.ids)
+    if count == 1 or (count <= MAX_ITEM_EVENTS and size <= MAX_ITEM_EVENTS_BYTES):
+        return [encode_item_events(events)]
+    half = count // 2
+    return item_event_records(_part(events, slice(None, half))) + item_event_records(_part(events, slice(half, None)))
+
+
+def _part(events: ItemEvents, rows: slice) -> ItemEvents:
+    """Return some of the events, with only the ids they mean."""
+    item, previous = events.item[rows], events.previous[rows]
+    used, place = np.unique(np.concatenate((item, previous.ravel())), return_inverse=True)
+    if used[0] < 0:
+        used, place = used[1:], place - 1
+    ids = [events.ids[index] for index in used.tolist()]
+    places: npt.NDArray[np.int32] = place.astype(np.int32)
+    return ItemEvents(
+        ids,
+        events.user[rows],
+        places[: len(item)],
+        events.type_code[rows],
+        events.ts_ms[rows],
+        places[len(item) :].reshape(-1, PREVIOUS),
+    )
+
+
+def decode_item_events(record: bytes) -> ItemEvents:
+    """
+    Read a record of `item-events`; the columns are read-only.
 
     Raises
     ------
     RecordFormatError
-        When the record is cut, altered or of another version.
+        When the record is cut, altered, of a version not known, or its numbers or ids cannot be.
 
     """
+    version, body = _unseal(record, _MAGIC, "an item-events batch")
+    if version == 1:
+        events, blob = _rows(body)
+    elif version == ITEM_EVENTS_VERSION:
+        events, blob = _columns(body)
+    else:
+        raise RecordFormatError(f"an item-events batch of version {version}; known are 1 and {ITEM_EVENTS_VERSION}")
+    if problem := _problem(events, blob):
+        raise RecordFormatError(f"an item-events batch cannot be: {problem}")
+    return events
+
+
+def _rows(body: bytes) -> tuple[ItemEvents, bytes]:
     try:
-        return _batch_decoder.decode(unseal(record, _MAGIC, _VERSION, "an item-events batch"))
-    except msgspec.DecodeError as error:
+        events = item_events(_rows_decoder.decode(body))
+        return events, "\n".join(events.ids).encode()
+    except (msgspec.DecodeError, OverflowError, UnicodeError) as error:
         raise RecordFormatError(f"an item-events batch cannot be read: {error}") from error
+
+
+def _columns(body: bytes) -> tuple[ItemEvents, bytes]:
+    count, ids = _COUNTS.unpack_from(body) if len(body) >= _COUNTS.size else (MAX_ITEM_EVENTS + 1, 0)
+    blob = body[_COUNTS.size + count * _EVENT_BYTES :]
+    if count > MAX_ITEM_EVENTS or len(body) < _COUNTS.size + count * _EVENT_BYTES:
+        raise RecordFormatError("an item-events batch has another length than its counts say")
+    try:
+        names = blob.decode().split("\n") if blob else []
+    except UnicodeDecodeError as error:
+        raise RecordFormatError("an item-events batch has ids that are not UTF-8") from error
+    if len(names) != ids:
+        raise RecordFormatError(f"an item-events batch has {len(names)} ids, not {ids}")
+    at = _COUNTS.size
+
+    def column(dtype: np.dtype[Any], width: int = 1) -> npt.NDArray[Any]:
+        nonlocal at
+        start, at = at, at + count * width * dtype.itemsize
+        return np.frombuffer(body, dtype, count * width, start).astype(dtype.newbyteorder("="), copy=False)
+
+    user, ts_ms, item = column(_USER), column(_TIME), column(_INDEX)
+    previous, type_code = column(_INDEX, PREVIOUS).reshape(-1, PREVIOUS), column(_TYPE)
+    return ItemEvents(names, user, item, type_code, ts_ms, previous), blob
+
+
+def _problem(events: ItemEvents, blob: bytes) -> str:
+    """Return what is wrong with a batch, its ids also given as joined UTF-8; empty when nothing is."""
+    count, ids = len(events.item), len(events.ids)
+    if any(len(column) != count for column in (events.user, events.type_code, events.ts_ms, events.previous)):
+        return "its columns have different lengths"
+    if count and not (
+        0 <= events.item.min() <= events.item.max() < ids and -1 <= events.previous.min() <= events.previous.max() < ids
+    ):
+        return "an index means no id"
+    if count and events.type_code.max() >= len(EVENT_TYPES):
+        return "a type is not known"
+    if count and not 0 <= events.ts_ms.min() <= events.ts_ms.max() <= MAX_EPOCH_MS:
+        return "a time is out of range"
+    return _problem_of_ids(blob, ids)
+
+
+def _problem_of_ids(blob: bytes, ids: int) -> str:
+    characters = np.frombuffer(blob, np.uint8)
+    controls = characters < 0x20
+    ends = np.flatnonzero(np.append(characters == ord("\n"), ids > 0))
+    if np.count_nonzero(controls) != len(ends) - (ids > 0) or len(ends) != ids:
+        return "an id has a control character"
+    lengths = np.diff(ends, prepend=-1) - 1
+    if ids and not 1 <= lengths.min() <= lengths.max() <= MAX_ID_BYTES:
+        return f"an id has not 1 to {MAX_ID_BYTES} bytes"
+    return ""
 
 
 def encode_item_signals(signals: ItemSignals) -> bytes:

@@ -65,7 +65,7 @@ def check_side_outputs(settings: Settings, traffic: Traffic) -> None:
     assert {1} == set(places.values())
     assert {"bad_time"} == {letter.reason for letter in letters}
 
-    told = sum(len(decode_item_events(read.value or b"")) for read in read_topic(settings, "item-events"))
+    told = sum(len(decode_item_events(read.value or b"").item) for read in read_topic(settings, "item-events"))
 
     assert told == sum(sum(traffic.oracle.events_applied(user).values()) for user in traffic.oracle.users())
 

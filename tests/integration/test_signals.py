@@ -15,7 +15,7 @@ from streams.kafka.partitioner import partition_of
 from streams.settings import Settings
 from streams.topics import full_name
 from streams.wire.dead_letters import DeadLetter
-from streams.wire.signals import ItemEvent, encode_item_events
+from streams.wire.signals import ItemEvent, encode_item_events, item_events
 from tests.support.roles import RoleProcess
 from tests.support.verifier import Read, read_topic
 
@@ -35,7 +35,7 @@ def tell(settings: Settings, events: dict[str, int], transactional_id: str) -> N
         batch = [ItemEvent(user, item_id, _CLICK, _NOW_MS) for user in range(count)]
         batch.append(ItemEvent(0, item_id, _DISLIKE, _NOW_MS))
         partition = partition_of(item_id.encode(), settings.partitions)
-        producer.produce(full_name(settings, "item-events"), encode_item_events(batch), None, partition)
+        producer.produce(full_name(settings, "item-events"), encode_item_events(item_events(batch)), None, partition)
     producer.commit_transaction(30)
 
 
@@ -88,7 +88,7 @@ def test_a_batch_that_cannot_be_read_is_kept(settings_for: Callable[..., Setting
     """A damaged batch becomes a dead letter with its bytes; the partition goes on."""
     settings = settings_for(partitions=1, signals_publish_interval_s=0.2)
     producer = Producer(librdkafka_config(settings))
-    damaged = encode_item_events([ItemEvent(1, "a", _CLICK, _NOW_MS)])[:-1] + b"\x00"
+    damaged = encode_item_events(item_events([ItemEvent(1, "a", _CLICK, _NOW_MS)]))[:-1] + b"\x00"
     producer.produce(full_name(settings, "item-events"), damaged, None, 0)
     assert producer.flush(30) == 0
     with RoleProcess("signals", settings, tmp_path) as process:

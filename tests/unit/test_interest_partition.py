@@ -126,10 +126,11 @@ def test_a_commit_holds_states_and_what_events_caused(owed: Owed) -> None:
     partition.fold(pieces(event("u", "a", 1), event("u", "b", 2), {"user_id": "u"}))
     records = partition.gather()
     by_topic = {record.topic: record for record in records}
-    (first, second) = decode_item_events(by_topic["item-events"].value or b"")
+    told = decode_item_events(by_topic["item-events"].value or b"")
 
     assert {"user-state", "item-events", "dead-letters"} == set(by_topic)
-    assert ((), ("a",)) == (first.previous, second.previous)
+    assert (["a", "b"], [0, 1]) == (told.ids, told.item.tolist())
+    assert [[-1, -1, -1], [0, -1, -1]] == told.previous.tolist()
     assert b"u" == by_topic["user-state"].key
     assert [] == partition.gather()
 
