@@ -98,7 +98,7 @@ _ALL = (
     _compacted("item-vectors", "fingerprint:item_id, partitioned by item_id", "binary item vectors"),
     Topic(
         "item-events",
-        "item_id partition",
+        "partitions of the event's items",
         "delete",
         "binary batches, interest to signals",
         retention_ms=7 * _DAY_MS,

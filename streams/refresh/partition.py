@@ -7,7 +7,6 @@ import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Protocol
 
 import orjson
@@ -23,14 +22,14 @@ from streams.interests.state import UserState
 from streams.interests.vectors import InterestVectors
 from streams.kafka.alignment import Slice
 from streams.kafka.owner import CONTROL_KEY, Owner
-from streams.kafka.partitioner import partition_of
 from streams.kafka.transactions import OutRecord
 from streams.refresh.dirty import Cause
 from streams.settings import Settings
+from streams.signals.routing import routed
 from streams.topics import full_name
 from streams.wire.events import IMPRESSION, Event
 from streams.wire.recommendations import VERSION_EPOCH, Trigger
-from streams.wire.signals import PREVIOUS, ItemEvent, item_event_records, item_events
+from streams.wire.signals import PREVIOUS, ItemEvent, item_events
 
 _LOG = structlog.get_logger(__name__)
 
@@ -55,11 +54,6 @@ class Refresh(Protocol):
 
     def owes(self, partition: InterestPartition, user_id: str) -> bool:
         """Whether a list of the user waits or is being ranked."""
-
-
-@lru_cache(maxsize=262_144)
-def _item_partition(item_id: str, partitions: int) -> int:
-    return partition_of(item_id.encode(), partitions)
 
 
 def _user_hash(user_id: str) -> int:
@@ -197,20 +191,16 @@ class InterestPartition:
                 self._owed_on_start[user_id] = cause
 
     def _item_events(self, events: Sequence[Event], result: FoldResult) -> list[OutRecord]:
-        batches: defaultdict[int, list[ItemEvent]] = defaultdict(list)
-        partitions = self._partitions["item-events"]
+        rows: list[ItemEvent] = []
         for index in result.accepted:
             event = events[index]
             if event.type_code == IMPRESSION:
                 continue
             previous = _items_before(result.touched[event.user_id], event)
-            batches[_item_partition(event.item_id, partitions)].append(
-                ItemEvent(_user_hash(event.user_id), event.item_id, event.type_code, event.ts_ms, previous)
-            )
+            rows.append(ItemEvent(_user_hash(event.user_id), event.item_id, event.type_code, event.ts_ms, previous))
         return [
             OutRecord(self._item_events_topic, None, record, partition)
-            for partition, batch in batches.items()
-            for record in item_event_records(item_events(batch))
+            for partition, record in routed(item_events(rows), self._partitions["item-events"])
         ]
 
     def _sightings(self, events: Sequence[Event]) -> list[OutRecord]:

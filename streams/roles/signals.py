@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from streams.kafka.admin import require_topics
+from streams.kafka.admin import require_topics, topic_partitions
 from streams.kafka.runtime import Runtime, run_role
 from streams.settings import Settings
 from streams.signals.partition import SignalsPartition
@@ -22,10 +22,11 @@ class Signals:
         self.topics: Sequence[str] = (full_name(settings, "item-events"),)
         self.commit_interval_s = settings.signals_publish_interval_s
         self._settings = settings
+        self._partitions = 0
 
     def work(self, partition: int) -> SignalsPartition:
         """Make the state of one partition, empty."""
-        return SignalsPartition(self._settings, partition)
+        return SignalsPartition(self._settings, partition, self._partitions)
 
     async def start(self, runtime: Runtime) -> None:
         """
@@ -40,6 +41,8 @@ class Signals:
         del runtime
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, require_topics, self._settings)
+        counts = await loop.run_in_executor(None, topic_partitions, self._settings)
+        self._partitions = counts[self.topics[0]]
 
     async def stop(self) -> None:
         """Nothing runs beside the partitions."""

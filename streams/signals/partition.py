@@ -22,6 +22,7 @@ from streams.signals.codec import (
     encode_signal_state,
 )
 from streams.signals.popularity import Popularity, demand_weights
+from streams.signals.routing import item_partitions
 from streams.topics import full_name
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.limits import Rejected
@@ -32,8 +33,11 @@ _LOG = structlog.get_logger(__name__)
 class SignalsPartition:
     """The `Work` of one partition of the signals worker."""
 
-    def __init__(self, settings: Settings, partition: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: Settings, partition: int, partitions: int, clock: Callable[[], float] = time.time
+    ) -> None:
         self.partition = partition
+        self._partitions = partitions
         self.changelog = full_name(settings, "signal-state")
         self.popularity = Popularity(settings.half_life_popularity_s)
         self._signals_topic = full_name(settings, "item-signals")
@@ -76,9 +80,10 @@ class SignalsPartition:
                 except RecordFormatError as error:
                     self._refuse(piece.run.topic, record.offset, record.key, record.value, str(error))
                     continue
-                counted += len(events.item)
+                own = item_partitions(events.ids, self._partitions)[events.item] == self.partition
+                counted += int(own.sum())
                 for item, ts_ms, type_code in zip(
-                    events.item.tolist(), events.ts_ms.tolist(), events.type_code.tolist(), strict=True
+                    events.item[own].tolist(), events.ts_ms[own].tolist(), events.type_code[own].tolist(), strict=True
                 ):
                     self.popularity.add(events.ids[item], ts_ms, self._weights[type_code])
                     self._changed[events.ids[item]] = None

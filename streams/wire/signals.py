@@ -231,11 +231,13 @@ def item_event_records(events: ItemEvents) -> list[bytes]:
     if count == 1 or (count <= MAX_ITEM_EVENTS and size <= MAX_ITEM_EVENTS_BYTES):
         return [encode_item_events(events)]
     half = count // 2
-    return item_event_records(_part(events, slice(None, half))) + item_event_records(_part(events, slice(half, None)))
+    return item_event_records(part_of(events, slice(None, half))) + item_event_records(
+        part_of(events, slice(half, None))
+    )
 
 
-def _part(events: ItemEvents, rows: slice) -> ItemEvents:
-    """Return some of the events, with only the ids they mean."""
+def part_of(events: ItemEvents, rows: slice | npt.NDArray[np.int64]) -> ItemEvents:
+    """Return some of the events, by position, with only the ids they mean."""
     item, previous = events.item[rows], events.previous[rows]
     used, place = np.unique(np.concatenate((item, previous.ravel())), return_inverse=True)
     if used[0] < 0:
