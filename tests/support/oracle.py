@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 TYPES = ("views", "clicks", "carts", "purchases", "dislikes", "impressions")
@@ -24,6 +25,7 @@ def time_ms(ts: int | str) -> int:
     return ts if isinstance(ts, int) else round(datetime.fromisoformat(ts).timestamp() * 1000)
 
 
+@lru_cache(maxsize=65_536)
 def hash_of(type_name: str, event_id: str) -> int:
     """Return the 64 bits that order events of one time."""
     key = bytes([TYPES.index(type_name)])

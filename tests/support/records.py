@@ -19,3 +19,8 @@ class FakeRecord(NamedTuple):
 def run_of(topic: str, *records: tuple[int, int], partition: int = 0) -> Run:
     """Return a run of (offset, timestamp) records."""
     return Run(topic, partition, [FakeRecord(offset, timestamp) for offset, timestamp in records])
+
+
+def run_of_records(topic: str, records: list[FakeRecord], partition: int = 0) -> Run:
+    """Return a run of records that have keys and values."""
+    return Run(topic, partition, records)
