@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,24 +15,53 @@ from rich.table import Table
 app = typer.Typer(no_args_is_help=True, help="Benchmarks of Freshet.")
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the results to this file as well.")]
+Page = Annotated[bool, typer.Option("--page", help="Put the results on tests/bench/RESULTS.md.")]
+Users = Annotated[int, typer.Option(min=1_000, help="Users held.")]
+Events = Annotated[int, typer.Option(min=10_000, help="Events they are made from.")]
 
 
 @app.callback()
 def main() -> None:
-    """Benchmarks of Freshet; start the stack first with `freshet up`."""
+    """Benchmarks of Freshet; `freshness` measures the stack of `freshet up`, the others start what they need."""
 
 
 def report(title: str, results: list[dict[str, Any]], ratios: dict[str, float], json_file: Path | None) -> None:
     """Print a table of results and ratios, and write them where asked."""
-    table = Table(*results[0], title=title)
+    table = Table(title=title)
+    for name in results[0]:
+        table.add_column(name, no_wrap=name == "name")
     for result in results:
         table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in result.values()))
-    console = Console()
+    # A table in a file is not cut to a terminal that is not there.
+    console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     for name, ratio in ratios.items():
         console.print(f"{name}: {ratio:.2f}")
     if json_file is not None:
-        json_file.write_bytes(orjson.dumps({"results": results, "ratios": ratios}, option=orjson.OPT_INDENT_2))
+        write(json_file, results, ratios)
+
+
+def finish(
+    name: str,
+    title: str,
+    results: list[dict[str, Any]],
+    ratios: dict[str, float],
+    json_file: Path | None,
+    *,
+    page: bool,
+    versions: Mapping[str, str] | None = None,
+) -> None:
+    """Report, and put the results on the page where asked."""
+    report(title, results, ratios, json_file)
+    if page:
+        from tests.bench.page import write as write_page  # noqa: PLC0415 -- so that --help is quick
+
+        write_page(name, results, ratios, versions or {})
+
+
+def write(json_file: Path, results: list[dict[str, Any]], ratios: dict[str, float]) -> None:
+    """Write results and ratios as JSON."""
+    json_file.write_bytes(orjson.dumps({"results": results, "ratios": ratios}, option=orjson.OPT_INDENT_2))
 
 
 @app.command()
@@ -42,3 +73,94 @@ def freshness(
     from tests.bench.freshness import measure  # noqa: PLC0415 -- so that --help is quick
 
     report("Event to Redis, ms", measure(events), {}, json_file)
+
+
+@app.command()
+def stream(
+    *,
+    only: Annotated[list[str] | None, typer.Option(help="Part of a contestant's name; may be repeated.")] = None,
+    log: Annotated[list[str] | None, typer.Option(help="uniform or zipf; both unless given.")] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each contestant; medians are told.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the log, for development.")] = False,
+    json_file: JsonFile = None,
+    page: Page = False,
+) -> None:
+    """Freshet and its peers at the same job, one core each: events per second and per CPU second."""
+    from streams.settings import Settings  # noqa: PLC0415 -- so that --help is quick
+    from tests.bench.stream import contest  # noqa: PLC0415 -- the same
+    from tests.bench.stream.installs import versions  # noqa: PLC0415 -- the same
+    from tests.bench.stream.job import LOGS  # noqa: PLC0415 -- the same
+
+    so_far: list[dict[str, Any]] = []
+
+    def on_row(row: dict[str, Any]) -> None:
+        so_far.append(row)
+        print(row, flush=True)
+        if json_file is not None:
+            write(json_file, so_far, contest.ratios(so_far))
+
+    found = contest.compete(only or (), log or LOGS, runs, contest.QUICK if quick else contest.FULL, on_row)
+    if found.rows:
+        title = "Decayed vectors of 100k users, one core"
+        page = page and not found.failures
+        told = contest.ratios(found.rows)
+        finish("stream", title, found.rows, told, json_file, page=page, versions=versions(Settings().cache_dir))
+    if found.failures:
+        sys.exit("\n".join(found.failures))
+
+
+@app.command()
+def latency(
+    *,
+    rate: Annotated[list[float] | None, typer.Option(help="Events per second; 100, 1k and 5k unless given.")] = None,
+    log: Annotated[list[str] | None, typer.Option(help="uniform or zipf; both unless given.")] = None,
+    seconds: Annotated[float, typer.Option(min=5, help="Measured time of each row.")] = 300.0,
+    json_file: JsonFile = None,
+    page: Page = False,
+) -> None:
+    """From an event's moment to the first list in Redis that has seen it, at fixed rates."""
+    from tests.bench import latency as bench  # noqa: PLC0415 -- so that --help is quick
+    from tests.bench.stream.job import LOGS  # noqa: PLC0415 -- the same
+
+    rows = bench.measure(rate or bench.RATES, log or LOGS, seconds)
+    finish("latency", "Event to Redis", rows, {}, json_file, page=page)
+
+
+@app.command()
+def restore(
+    users: Users = 1_000_000, events: Events = 10_000_000, json_file: JsonFile = None, *, page: Page = False
+) -> None:
+    """Restart of a worker that holds a million users."""
+    from tests.bench.million import restore as measure  # noqa: PLC0415 -- so that --help is quick
+
+    finish("restore", "Restart of a worker", measure(users, events), {}, json_file, page=page)
+
+
+@app.command()
+def memory(
+    users: Users = 1_000_000,
+    events: Events = 10_000_000,
+    hot_users: Annotated[int, typer.Option(min=1, help="Users with a list and vectors in memory.")] = 100_000,
+    json_file: JsonFile = None,
+    *,
+    page: Page = False,
+) -> None:
+    """Resident memory of a worker that holds a million users."""
+    from tests.bench.million import memory as measure  # noqa: PLC0415 -- so that --help is quick
+
+    finish("memory", "Memory of a worker", measure(users, events, hot_users), {}, json_file, page=page)
+
+
+@app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.1, help="Length.")] = 30.0,
+    rate: Annotated[float | None, typer.Option(help="Events per second; else 70 % of the capacity.")] = None,
+    log: Annotated[str, typer.Option(help="uniform or zipf.")] = "zipf",
+    json_file: JsonFile = None,
+    *,
+    page: Page = False,
+) -> None:
+    """Worker and signals at 70 % of capacity: growth of memory, freshness, lag at the end."""
+    from tests.bench.soak import measure  # noqa: PLC0415 -- so that --help is quick
+
+    finish("soak", "Soak", measure(log, minutes, rate), {}, json_file, page=page)
