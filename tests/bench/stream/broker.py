@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,7 +36,8 @@ class Bench(NamedTuple):
 
 @contextmanager
 def services() -> Iterator[Bench]:
-    """Run a Kafka and a Redis of their own; files are removed at the end."""
+    """Run a Kafka and a Redis of their own; they end and their files go, on SIGTERM as well."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     forget_environment()
     with (
         tempfile.TemporaryDirectory(prefix="freshet-bench-") as name,

@@ -90,8 +90,12 @@ class Progress:
         _COUNTS.pack_into(self._memory, 0, self._events, self._sum)
 
     def reached(self, partition: int, next_offset: int) -> None:
-        """Note a position instead of counting: for peers that fold an event again after they were killed."""
-        self._positions[partition] = next_offset
+        """
+        Note a position instead of counting: for peers that fold an event again after they were killed.
+
+        Positions may come in any order, because Bytewax folds a batch key by key.
+        """
+        self._positions[partition] = max(next_offset, self._positions.get(partition, 0))
         _COUNTS.pack_into(self._memory, 0, sum(self._positions.values()), 0)
 
     def read(self) -> tuple[int, int]:
