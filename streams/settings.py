@@ -125,7 +125,23 @@ class Settings(BaseSettings):
     half_life_negative_s: float = Field(90 * 86400.0, gt=0, description="Half-life of the negative vector.")
     half_life_popularity_s: float = Field(14 * 86400.0, gt=0, description="Half-life of item popularity.")
 
+    max_hot_users: int = Field(
+        100_000,
+        ge=1_000,
+        description="Users of one worker kept in columns with their vectors, 4 to 8 KB each; the others are kept as "
+        "their records and their vectors made again when they come.",
+    )
+    max_state_bytes: int = Field(
+        4 * 2**30,
+        ge=2**20,
+        description="Bytes of user records one worker keeps; above it the users who are idle longest are forgotten.",
+    )
+    state_ttl_s: float = Field(
+        2 * 365 * 86400.0, gt=0, description="A user without an event for this long is forgotten."
+    )
+
     # Lists
+    make_lists: bool = Field(default=True, description="Whether the worker ranks; without, it only keeps state.")
     list_size: int = Field(20, ge=1, le=100, description="Items in a list.")
     rank_batch: int = Field(256, ge=1, le=4096, description="Most users ranked in one call.")
     policy: str = Field("default-1", max_length=64, description="Name of the ranking policy, written on lists.")

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams import metrics
+from streams.catalogue.ids import ItemIds, ItemNames
 from streams.catalogue.records import (
     CatalogueRecord,
     ExperimentTold,
@@ -141,8 +142,7 @@ class Catalogue:
         self._demand = np.full(_FIRST_CAPACITY, -np.inf, np.float64)
         self._half_life_ms = half_life_popularity_s * 1000.0
         self._popularity: Floats | None = None
-        self._rows: dict[str, int] = {}
-        self._ids: list[str] = []
+        self._ids = ItemIds()
         self._items: dict[str, Item | None] = {}
         self._sightings: dict[str, Item] = {}
         self._sorted_ids: list[str] = []
@@ -170,9 +170,9 @@ class Catalogue:
     @property
     def order(self) -> npt.NDArray[np.int64]:
         """Place (rows,) int64 of each row's id among all sorted ids: the tie order of lists."""
-        missing = self._ids[len(self._order) :]
+        missing = self._ids.ids[len(self._order) :]
         if len(missing) > _MAX_INSERTS:
-            self._sorted_ids = sorted(self._ids[: len(self._order) + len(missing)])
+            self._sorted_ids = sorted(self._ids.ids[: len(self._order) + len(missing)])
             rows = self.find(self._sorted_ids)
             self._order = np.empty(len(rows), np.int64)
             self._order[rows] = np.arange(len(rows))
@@ -191,32 +191,41 @@ class Catalogue:
             self.popularity[:count],
             self.listed[:count] & self.in_stock[:count],
             self.order,
-            self._rows,
-            self._ids,
+            self._ids.row_of,
+            self._ids.ids,
         )
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids by row; not to be changed."""
+        return self._ids.ids
+
+    @property
+    def names(self) -> ItemNames:
+        """The ids of the rows as bytes, for compiled code."""
+        return self._ids.names
 
     def row(self, item_id: str) -> int:
         """Return the item's row; a new one when the item was never met."""
-        row = self._rows.get(item_id)
-        if row is None:
-            row = len(self._ids)
-            if row == len(self.listed):
-                self._grow()
-            self._rows[item_id] = row
-            self._ids.append(item_id)
+        row = self._ids.row(item_id)
+        if row >= len(self.listed):
+            self._grow()
         return row
 
     def rows(self, ids: Sequence[str]) -> npt.NDArray[np.int32]:
         """Return the rows (n,) int32 of items; new ones for those never met."""
-        return np.fromiter((self.row(item_id) for item_id in ids), np.int32, len(ids))
+        rows = self._ids.rows(ids)
+        while len(self._ids) > len(self.listed):
+            self._grow()
+        return rows
 
     def find(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return the rows (n,) int64 of items, -1 for those never met; changes nothing."""
-        return np.array(list(map(self._rows.get, ids, itertools.repeat(-1))), np.int64)
+        return self._ids.find(ids)
 
     def item_id(self, row: int) -> str:
         """Return the id of a row."""
-        return self._ids[row]
+        return self._ids.text(row)
 
     def card(self, item_id: str) -> Item | None:
         """Return the item as the shop, or while it says nothing a sighting, last told it; None when gone."""
@@ -226,7 +235,7 @@ class Catalogue:
 
     def cards(self) -> list[Item]:
         """Return the card of every item that has one."""
-        cards = (self.card(item_id) for item_id in self._ids)
+        cards = (self.card(item_id) for item_id in self._ids.ids)
         return [card for card in cards if card is not None]
 
     def upsert_item(self, item: Item, source: ItemSource = "items") -> bool:
@@ -273,7 +282,7 @@ class Catalogue:
 
     def drop_vector(self, item_id: str) -> bool:
         """Forget an item's vector; return whether there was one."""
-        row = self._rows.get(item_id, -1)
+        row = self._ids.row_of.get(item_id, -1)
         if row < 0 or not self.has_vector[row]:
             return False
         self.vectors[row] = 0

@@ -1,34 +1,59 @@
 """
 The changelog record of a user on `user-state`.
 
-Layout, little endian: magic `FU`, format version (u8), flags (u8: bit 0 = a list is owed), length of the head (u32),
-length of the body (u32), CRC-32 of all that stands before and after it (u32), head, body. Head and body are MessagePack
-arrays in the field order of `_Head` and `_Body`. A body is made of columns and has one table of ids, in the order in
-which the columns first name them; what has no order of its own is sorted by id: equal states give equal bytes.
+Layout, little endian: magic `FU`, format version (u8), flags (u8: bit 0 = a list is owed, bit 1 = the user was erased
+once), length of the head (u32), length of the body (u32), CRC-32 of all that stands before and after it (u32), head,
+body. The head is the MessagePack of the list served last.
+
+Body of version 2. Fixed part (72 bytes): first_ts, newest_ts, floor_ts (i64), floor_hash (u64), erased_at (i64),
+counts by type (6 x u32), number of interactions, of tallies and of ids (u16 each), reserved (u16). Then
+- ids: length (u8) and UTF-8, in the order in which the parts below first name them;
+- interactions, oldest first: ms since the one before (varint; the first since first_ts), hash (u64), id (varint),
+  type (u8);
+- tallies, in the order in which items first left `recent`: id (varint), last time since first_ts (varint), mass (f64),
+  counts by type (varints);
+- if anything follows, the MessagePack of the user's margin: exclusions and impressions.
+The same set of events gives the same body. Bodies are written by `layout`, compiled; version 1 is read by `codec_v1`.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, chain
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from streams.errors import RecordFormatError
+from streams.interests import codec_v1
+from streams.interests.columns import RECENT_MAX, TALLIES_MAX
 from streams.interests.state import Interaction, LastList, Shown, Tally, UserState
 from streams.settings import EVENT_TYPES
+from streams.wire.limits import MAX_ID_BYTES
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 2
+#: What this build reads: its own version and the one before, so that a rolling upgrade needs no pause.
+READABLE: Final = (1, 2)
+
+FIXED: Final = struct.Struct("<qqqQq6I4H")
+#: Where single fields of the fixed part stand.
+NEWEST_TS_AT: Final = 8
+ERASED_AT_AT: Final = 32
+SIZES_AT: Final = 64
+
 _PREFIX = struct.Struct("<2sBBII")
 _CRC = struct.Struct("<I")
+_HASH = struct.Struct("<Q")
+_MASS = struct.Struct("<d")
+_I64 = struct.Struct("<q")
 _MAGIC = b"FU"
 _PENDING = 1
+_ERASED = 2
 _START = _PREFIX.size + _CRC.size
 
 
-class _Head(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class Head(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """The list served last; version 0 stands for none. `since` is ms before `generated_at`."""
 
     version: int
@@ -37,108 +62,41 @@ class _Head(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     since: list[int]
 
 
-class _Body(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Columns. `*_at` index the id table; times are ms after `first_ts`, in ordered lists after the one before."""
+class Margin(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Exclusions and impressions as columns, sorted by id; times are ms since the epoch."""
 
-    first_ts: int
-    counts: list[int]
-    ids: list[str]
-    floor: tuple[int, int]
-    recent_ts: list[int]
-    recent_hash: bytes
-    recent_at: list[int]
-    recent_type: bytes
-    item_at: list[int]
-    item_ts: list[int]
-    item_mass: bytes
-    item_counts: list[tuple[int, ...]]
-    excluded_at: list[int]
+    excluded: list[str]
     excluded_ts: list[int]
     seen_floor: tuple[int, int]
     seen_ts: list[int]
-    seen_hash: bytes
-    shown_at: list[int]
+    seen_hash: list[int]
+    shown: list[str]
     shown_ts: list[int]
     shown_times: list[int]
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODE_HEAD = msgspec.msgpack.Decoder(_Head)
-_DECODE_BODY = msgspec.msgpack.Decoder(_Body)
+_DECODE_HEAD = msgspec.msgpack.Decoder(Head)
+_DECODE_MARGIN = msgspec.msgpack.Decoder(Margin)
+NO_HEAD: Final = _ENCODER.encode(Head(0, 0, [], []))
 
 
-def encode(state: UserState) -> bytes:
-    """Return the record: head and body."""
-    head = _encode_head(state.last_list)
-    body = encode_body(state)
-    flags = _PENDING if state.pending else 0
+def seal(head: bytes, body: bytes, *, pending: bool, erased: bool) -> bytes:
+    """Return the record: prefix, checksum, head and body."""
+    flags = (_PENDING if pending else 0) | (_ERASED if erased else 0)
     prefix = _PREFIX.pack(_MAGIC, FORMAT_VERSION, flags, len(head), len(body))
-    return prefix + _CRC.pack(_checksum(prefix, head, body)) + head + body
+    crc = zlib.crc32(body, zlib.crc32(head, zlib.crc32(prefix)))
+    return b"".join((prefix, _CRC.pack(crc), head, body))
 
 
-def encode_body(state: UserState) -> bytes:
-    """Return the body alone: the same set of events gives the same bytes."""
-    items, excluded, shown = sorted(state.items), sorted(state.excluded), sorted(state.impressions)
-    recent_ids = [x.item_id for x in state.recent]
-    at: dict[str, int] = {}
-    for item_id in chain(recent_ids, items, excluded, shown):
-        at.setdefault(item_id, len(at))
-    tallies = [state.items[item_id] for item_id in items]
-    first = state.first_ts_ms
-    return _ENCODER.encode(
-        _Body(
-            first_ts=first,
-            counts=state.counts,
-            ids=list(at),
-            floor=state.floor,
-            recent_ts=_steps(first, [x.ts_ms for x in state.recent]),
-            recent_hash=_pack("Q", [x.event_hash for x in state.recent]),
-            recent_at=[at[item_id] for item_id in recent_ids],
-            recent_type=bytes([x.type_code for x in state.recent]),
-            item_at=[at[item_id] for item_id in items],
-            item_ts=[tally.last_ts_ms - first for tally in tallies],
-            item_mass=_pack("d", [tally.mass for tally in tallies]),
-            item_counts=[tally.counts for tally in tallies],
-            excluded_at=[at[item_id] for item_id in excluded],
-            excluded_ts=[state.excluded[item_id] - first for item_id in excluded],
-            seen_floor=state.seen_floor,
-            seen_ts=_steps(first, [ts_ms for ts_ms, _ in state.seen]),
-            seen_hash=_pack("Q", [event_hash for _, event_hash in state.seen]),
-            shown_at=[at[item_id] for item_id in shown],
-            shown_ts=[state.impressions[item_id].last_ts_ms - first for item_id in shown],
-            shown_times=[state.impressions[item_id].times for item_id in shown],
-        )
-    )
-
-
-def decode(record: bytes) -> UserState:
+def check(record: bytes) -> tuple[int, int, int]:
     """
-    Read a record back.
+    Verify magic, version, lengths and checksum; return the version, and where the head and the body end.
 
     Raises
     ------
     RecordFormatError
-        When the record is cut, altered, of another version, or does not hold a state.
-
-    """
-    head_end, end = check(record)
-    try:
-        state = _read_body(_DECODE_BODY.decode(memoryview(record)[head_end:end]))
-        state.last_list = _read_head(_DECODE_HEAD.decode(memoryview(record)[_START:head_end]))
-    except (msgspec.MsgspecError, struct.error, ValueError, IndexError) as error:
-        raise RecordFormatError(f"a user record does not hold a state: {error}") from error
-    state.pending = is_pending(record)
-    return state
-
-
-def check(record: bytes) -> tuple[int, int]:
-    """
-    Verify magic, version, lengths and checksum; return where the head and the body end.
-
-    Raises
-    ------
-    RecordFormatError
-        When the record is cut, altered or of another version.
+        When the record is cut, altered or of a version this build does not read.
 
     """
     if len(record) < _START:
@@ -146,14 +104,14 @@ def check(record: bytes) -> tuple[int, int]:
     magic, version, _, head_bytes, body_bytes = _PREFIX.unpack_from(record)
     if magic != _MAGIC:
         raise RecordFormatError("not a user record")
-    if version != FORMAT_VERSION:
-        raise RecordFormatError(f"a user record of version {version}; this build reads version {FORMAT_VERSION}")
+    if version not in READABLE:
+        raise RecordFormatError(f"a user record of version {version}; this build reads versions {READABLE}")
     head_end = _START + head_bytes
     end = head_end + body_bytes
-    crc = _checksum(record[: _PREFIX.size], record[_START:])
+    crc = zlib.crc32(memoryview(record)[_START:], zlib.crc32(record[: _PREFIX.size]))
     if len(record) != end or _CRC.unpack_from(record, _PREFIX.size)[0] != crc:
         raise RecordFormatError("a user record is damaged (checksum)")
-    return head_end, end
+    return version, head_end, end
 
 
 def is_pending(record: bytes) -> bool:
@@ -161,76 +119,172 @@ def is_pending(record: bytes) -> bool:
     return bool(record[3] & _PENDING)
 
 
-def _checksum(*parts: bytes) -> int:
-    crc = 0
-    for part in parts:
-        crc = zlib.crc32(part, crc)
-    return crc
+def erased_at_ms(record: bytes) -> int:
+    """Return when the user of a checked record was erased last, 0 for never."""
+    if not record[3] & _ERASED:
+        return 0
+    erased: int = _I64.unpack_from(record, _START + _head_bytes(record) + ERASED_AT_AT)[0]
+    return erased
 
 
-def _steps(first: int, times: Sequence[int]) -> list[int]:
-    return [now - before for before, now in zip([first, *times], times, strict=False)]
+def newest_ts_ms(record: bytes) -> int:
+    """Return the time of the newest interaction in a checked record; 0 where the record does not say."""
+    if record[2] != FORMAT_VERSION:
+        return 0
+    newest: int = _I64.unpack_from(record, _START + _head_bytes(record) + NEWEST_TS_AT)[0]
+    return newest
 
 
-def _pack(kind: str, values: Sequence[float]) -> bytes:
-    return struct.pack(f"<{len(values)}{kind}", *values)
+def _head_bytes(record: bytes) -> int:
+    head_bytes: int = _PREFIX.unpack_from(record)[3]
+    return head_bytes
 
 
-def _unpack_hashes(column: bytes, count: int) -> tuple[int, ...]:
-    return struct.unpack(f"<{count}Q", column)
+def decode(record: bytes) -> UserState:
+    """
+    Read a record of any readable version.
 
+    Raises
+    ------
+    RecordFormatError
+        When the record is cut, altered, of another version, or does not hold a state.
 
-def _encode_head(last: LastList | None) -> bytes:
-    if last is None:
-        return _ENCODER.encode(_Head(0, 0, [], []))
-    since = [last.generated_at_ms - since_ms for _, since_ms in last.items]
-    return _ENCODER.encode(_Head(last.version, last.generated_at_ms, [item_id for item_id, _ in last.items], since))
-
-
-def _read_head(head: _Head) -> LastList | None:
-    if not head.version:
-        return None
-    since_ms = [head.generated_at - ago for ago in head.since]
-    return LastList(head.version, head.generated_at, tuple(zip(head.ids, since_ms, strict=True)))
-
-
-def _read_body(body: _Body) -> UserState:
-    state = UserState()
-    first, ids = body.first_ts, body.ids
-    state.first_ts_ms = first
-    if len(body.counts) != len(EVENT_TYPES):
-        raise ValueError(f"{len(body.counts)} event types, {len(EVENT_TYPES)} are known")
-    state.counts = body.counts
-    state.floor, state.seen_floor = body.floor, body.seen_floor
-
-    hashes = _unpack_hashes(body.recent_hash, len(body.recent_ts))
-    recent_ids = _names(ids, body.recent_at)
-    if not len(recent_ids) == len(hashes) == len(body.recent_type):
-        raise ValueError("the columns of the interactions do not fit")
-    state.recent = list(map(Interaction, _times(first, body.recent_ts), hashes, recent_ids, body.recent_type))
-    state.hashes = set(hashes)
-
-    item_ids = _names(ids, body.item_at)
-    masses = struct.unpack(f"<{len(item_ids)}d", body.item_mass)
-    times = [first + after for after in body.item_ts]
-    state.items = dict(zip(item_ids, map(Tally, body.item_counts, times, masses), strict=True))
-    if {len(counts) for counts in body.item_counts} - {len(EVENT_TYPES)} or len(times) != len(body.item_counts):
-        raise ValueError("the columns of the tallies do not fit")
-
-    excluded_ts = [first + after for after in body.excluded_ts]
-    state.excluded = dict(zip(_names(ids, body.excluded_at), excluded_ts, strict=True))
-
-    seen_hashes = _unpack_hashes(body.seen_hash, len(body.seen_ts))
-    state.seen = list(zip(_times(first, body.seen_ts), seen_hashes, strict=True))
-    shown = zip(_names(ids, body.shown_at), body.shown_times, body.shown_ts, strict=True)
-    state.impressions = {item_id: Shown(times, first + after) for item_id, times, after in shown}
+    """
+    version, head_end, end = check(record)
+    try:
+        read = codec_v1.decode_body if version == 1 else decode_body
+        state = _within_limits(read(record[head_end:end]))
+        state.last_list = decode_head(record[_START:head_end])
+    except (msgspec.MsgspecError, struct.error, ValueError, IndexError, OverflowError) as error:
+        raise RecordFormatError(f"a user record does not hold a state: {error}") from error
+    state.pending = is_pending(record)
     return state
 
 
-def _times(first: int, steps: Iterable[int]) -> list[int]:
-    times = list(accumulate(steps, initial=first))
-    return times[1:]
+def _within_limits(state: UserState) -> UserState:
+    """Refuse what no slab ever wrote: compiled code counts on these limits."""
+    if len(state.recent) > RECENT_MAX or len(state.items) > TALLIES_MAX:
+        raise ValueError(f"{len(state.recent)} interactions and {len(state.items)} tallies")
+    ids = [interaction.item_id for interaction in state.recent] + list(state.items)
+    if max((len(item_id.encode()) for item_id in ids), default=0) > MAX_ID_BYTES:
+        raise ValueError("an id is too long")
+    return state
 
 
-def _names(ids: list[str], at: list[int]) -> list[str]:
-    return [ids[index] for index in at]
+def split(record: bytes) -> tuple[bytes, bytes]:
+    """Return head and body of a checked record."""
+    head_end = _START + _head_bytes(record)
+    return record[_START:head_end], record[head_end:]
+
+
+def encode_head(last: LastList | None) -> bytes:
+    """Return the head that stands for a list."""
+    if last is None:
+        return NO_HEAD
+    since = [last.generated_at_ms - since_ms for _, since_ms in last.items]
+    return _ENCODER.encode(Head(last.version, last.generated_at_ms, [item_id for item_id, _ in last.items], since))
+
+
+def decode_head(head: bytes) -> LastList | None:
+    """Return the list a head stands for; raises what msgspec raises for bytes that are none."""
+    read = _DECODE_HEAD.decode(head)
+    if not read.version:
+        return None
+    since_ms = [read.generated_at - ago for ago in read.since]
+    return LastList(read.version, read.generated_at, tuple(zip(read.ids, since_ms, strict=True)))
+
+
+def encode_margin(
+    excluded: Mapping[str, int],
+    seen_floor: tuple[int, int],
+    seen: Sequence[tuple[int, int]],
+    impressions: Mapping[str, Shown],
+) -> bytes:
+    """Return a margin's bytes; empty for a user who was never shown anything and excluded nothing."""
+    if not (excluded or seen or impressions):
+        return b""
+    excluded_ids, shown_ids = sorted(excluded), sorted(impressions)
+    return _ENCODER.encode(
+        Margin(
+            excluded=excluded_ids,
+            excluded_ts=[excluded[item_id] for item_id in excluded_ids],
+            seen_floor=seen_floor,
+            seen_ts=[ts_ms for ts_ms, _ in seen],
+            seen_hash=[event_hash for _, event_hash in seen],
+            shown=shown_ids,
+            shown_ts=[impressions[item_id].last_ts_ms for item_id in shown_ids],
+            shown_times=[impressions[item_id].times for item_id in shown_ids],
+        )
+    )
+
+
+def decode_body(body: bytes) -> UserState:
+    """Read a body of version 2; raises ValueError, IndexError, struct.error or msgspec's errors for anything else."""
+    state = UserState()
+    fixed = FIXED.unpack_from(body)
+    state.first_ts_ms, _, floor_ts_ms, floor_hash, state.erased_at_ms = fixed[:5]
+    state.floor = (floor_ts_ms, floor_hash)
+    state.counts = list(fixed[5:11])
+    interactions, tallies, names, _ = fixed[11:]
+    reader = _Reader(body, FIXED.size)
+    ids = [reader.text() for _ in range(names)]
+    ts_ms = state.first_ts_ms
+    for _ in range(interactions):
+        ts_ms += reader.varint()
+        event_hash = reader.unpack(_HASH)
+        item_id = ids[reader.varint()]
+        state.recent.append(Interaction(ts_ms, event_hash, item_id, reader.byte()))
+    for _ in range(tallies):
+        item_id = ids[reader.varint()]
+        last_ts_ms = state.first_ts_ms + reader.varint()
+        mass = reader.unpack(_MASS)
+        counts = tuple(reader.varint() for _ in EVENT_TYPES)
+        state.items[item_id] = Tally(counts, last_ts_ms, mass)
+    if any(interaction.type_code >= len(EVENT_TYPES) for interaction in state.recent):
+        raise ValueError("an interaction of an unknown type")
+    if reader.at < len(body):
+        read_margin(body[reader.at :], state)
+    return state
+
+
+def read_margin(margin: bytes, state: UserState) -> None:
+    """Fill a state's exclusions and impressions from a margin's bytes."""
+    read = _DECODE_MARGIN.decode(margin)
+    state.excluded = dict(zip(read.excluded, read.excluded_ts, strict=True))
+    state.seen_floor = read.seen_floor
+    state.seen = list(zip(read.seen_ts, read.seen_hash, strict=True))
+    shown = zip(read.shown, read.shown_times, read.shown_ts, strict=True)
+    state.impressions = {item_id: Shown(times, last_ts_ms) for item_id, times, last_ts_ms in shown}
+
+
+class _Reader:
+    """A place in a body that moves on."""
+
+    __slots__ = ("at", "body")
+
+    def __init__(self, body: bytes, at: int) -> None:
+        self.body = body
+        self.at = at
+
+    def byte(self) -> int:
+        self.at += 1
+        return self.body[self.at - 1]
+
+    def varint(self) -> int:
+        value = shift = 0
+        while (byte := self.byte()) & 0x80:
+            value |= (byte & 0x7F) << shift
+            shift += 7
+        return value | byte << shift
+
+    def text(self) -> str:
+        length = self.byte()
+        self.at += length
+        if self.at > len(self.body):
+            raise ValueError("an id is cut short")
+        return self.body[self.at - length : self.at].decode()
+
+    def unpack(self, kind: struct.Struct) -> Any:
+        (value,) = kind.unpack_from(self.body, self.at)
+        self.at += kind.size
+        return value

@@ -1,96 +1,329 @@
-"""The users of one owned partition: decoded events in, changed states out."""
+"""
+The users of one owned partition: events in, changed records out.
+
+A user is hot or cold. Hot users have a row in the columns and sums for their vectors; cold users are the bytes of
+their record, least recently met first. A restored record stays bytes until its user is met, so that restoring is as
+fast as checking checksums and users who stay away cost no more than their record.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Protocol
 
+import numpy as np
+
+from streams import metrics
+from streams.catalogue.ids import ItemNames
 from streams.errors import RecordFormatError
-from streams.interests import codec
-from streams.interests.fold import Change, Folding, Outcome
-from streams.interests.state import Interaction, UserState
+from streams.interests import codec, layout
+from streams.interests.batch import EventBatch
+from streams.interests.budget import Budget
+from streams.interests.columns import (
+    NO_BLOCK,
+    RECENT_SIZES,
+    TALLY_SIZES,
+    Float32,
+    Int32,
+    Int64,
+    UInt8,
+    grown,
+    make_arena,
+    make_recents,
+    make_tallies,
+    make_users,
+)
+from streams.interests.fold import (
+    APPLIED,
+    DUPLICATE,
+    LATE,
+    PREVIOUS,
+    REPLACED,
+    Batch,
+    Items,
+    Rules,
+    Store,
+    fold,
+    move_recent,
+    move_tallies,
+    release,
+)
+from streams.interests.margin import Margin
+from streams.interests.state import EXCLUDING_TYPES, NEGATIVE_TYPES, Interaction, LastList, Tally, UserState
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.events import IMPRESSION, Event
+
+#: Items met before a longer pause belong to another session.
+SESSION_GAP_MS: Final = 30 * 60_000
+#: Rows and slots a slab begins with; everything doubles from there.
+_FIRST_ROWS: Final = 256
+_FIRST_SLOTS: Final = 4_096
+#: Bytes that Python keeps around a cold record: two objects and a place in a dict.
+_COLD_OVERHEAD: Final = 250
+#: Share of the hot users that become cold at once when there are too many: the choice is paid once for many.
+_COOL_SHARE: Final = 8
+#: Rows whose bodies are written into one buffer; 4,096 typical users are some 4 MB.
+_WRITE_ROWS: Final = 4_096
+
+#: What keeps user ids out of `item-events`: the same user reads the same there, the id cannot be read back.
+_USER_HASH: Final = b"freshet-item-ev"
+
+_EXCLUDING = np.isin(np.arange(len(EVENT_TYPES)), list(EXCLUDING_TYPES))
+_OUTCOMES: Final = {DUPLICATE: "duplicates", APPLIED: "applied", LATE: "late", REPLACED: "duplicates"}
+
+
+class ItemVectors(Protocol):
+    """The item matrix of one vector space; the catalogue is one."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector; another encoder may change it."""
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change of a vector."""
+
+    @property
+    def vectors(self) -> Float32:
+        """(capacity, dim) float32, zeros where no vector is known."""
+
+    @property
+    def changed_at(self) -> Int64:
+        """(capacity,) int64, the revision at which a row's vector last changed."""
+
+    @property
+    def names(self) -> ItemNames:
+        """The ids of the rows as bytes."""
+
+    def rows(self, item_ids: Sequence[str]) -> Int32:
+        """Return the dense row of each item, made if unknown; may grow the arrays."""
+
+    def item_id(self, row: int) -> str:
+        """Return the id of a row."""
 
 
 @dataclass(slots=True)
 class FoldResult:
     """
-    What one run of events did.
+    What one run of events did; arrays follow the interactions of the batch.
 
     Attributes
     ----------
-    touched
-        Users whose body changed and whose record is therefore to be written.
+    rows, items, outcome
+        (n,) row of the user, row of the item, what became of the event.
+    previous
+        (n, 3) item rows met just before an applied event, newest first, -1 where none.
     dirty
-        Users who are owed a list, each with the index in the run of the last event that made it so.
-    accepted
-        Indices of the events that were applied, in order of arrival: each event of a user is here once, ever.
-    changes
-        What happened to the interactions of each touched user, for `InterestVectors.fold`.
+        Row of each user who is owed a list to the index of the last event that made it so.
     applied, late, duplicates
-        Events by type name and outcome.
+        Events by type name and outcome, impressions included.
 
     """
 
-    touched: dict[str, UserState] = field(default_factory=dict)
-    dirty: dict[str, int] = field(default_factory=dict)
-    accepted: list[int] = field(default_factory=list)
-    changes: dict[str, Change] = field(default_factory=dict)
+    rows: Int64
+    items: Int32
+    outcome: UInt8
+    previous: Int32
+    dirty: dict[int, int]
     applied: Counter[str] = field(default_factory=Counter)
     late: Counter[str] = field(default_factory=Counter)
     duplicates: Counter[str] = field(default_factory=Counter)
+
+
+class Copied(NamedTuple):
+    """What the records of n users are made of, as it was at one moment; another thread may make them."""
+
+    user_ids: list[str]
+    heads: list[bytes]
+    bodies: list[tuple[bytes, list[int]]]
+    margins: dict[int, bytes]
+    rows: list[int]
+    owed: list[bool]
+    erased: Container[str]
+
+    def records(self) -> Iterator[tuple[str, bytes]]:
+        """Yield each user's id and record."""
+        number = 0
+        margins, erased = self.margins, self.erased
+        for bodies, ends in self.bodies:
+            begin = 0
+            for end in ends:
+                user_id, row = self.user_ids[number], self.rows[number]
+                body = bodies[begin:end]
+                if row in margins:
+                    body += margins[row]
+                yield user_id, codec.seal(
+                    self.heads[number], body, pending=self.owed[number], erased=user_id in erased
+                )  # fmt: skip
+                begin = end
+                number += 1
+
+
+def user_hash(user_id: str) -> int:
+    """Return the 64 bits that stand for a user on `item-events`."""
+    return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=8, person=_USER_HASH).digest(), "little")
 
 
 class Slab:
     """
     States of the users of one partition, in memory; used from one thread.
 
-    A restored record stays bytes until its user is met again: restoring is as fast as checking checksums, and users
-    who stay away cost no more than their record.
+    Attributes
+    ----------
+    user_ids
+        Id of the user in each row; empty for rows that are free.
+    erased
+        When each erased user was erased, ms: records appended up to then are not theirs.
+
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._folding = Folding(settings)
-        self._users: dict[str, UserState | bytes] = {}
+    def __init__(self, settings: Settings, items: ItemVectors, budget: Budget | None = None) -> None:
+        self.user_ids: list[str] = []
+        self.erased: dict[str, int] = {}
+        self._items = items
+        self.budget = budget or Budget(settings.max_hot_users, settings.max_state_bytes)
+        self._lateness_ms = round(settings.lateness_s * 1000)
+        self.rules = Rules(
+            lateness_ms=self._lateness_ms,
+            session_gap_ms=SESSION_GAP_MS,
+            weights=np.array([settings.weights.get(name, 0.0) for name in EVENT_TYPES]),
+            negative=np.isin(np.arange(len(EVENT_TYPES)), list(NEGATIVE_TYPES)),
+            half_lives_ms=1000.0
+            * np.array([settings.half_life_short_s, settings.half_life_long_s, settings.half_life_negative_s]),
+        )
+        self._hot: dict[str, int] = {}
+        self._cold: dict[str, bytes] = {}
+        self._free: list[int] = []
+        self._heads: list[bytes] = []
+        self._margins: dict[int, Margin] = {}
+        self._runs = 0
+        self._stamp = 0
+        self._mark: Int64 = np.full(0, -1, np.int64)
+        self._index: Int32 = np.zeros(0, np.int32)
+        self.store = Store(
+            make_users(0),
+            make_recents(_FIRST_SLOTS), make_arena(RECENT_SIZES),
+            make_tallies(_FIRST_SLOTS), make_arena(TALLY_SIZES),
+            np.zeros((0, 2, items.dim), np.float32),
+        )  # fmt: skip
 
-    def fold(self, events: Sequence[Event]) -> FoldResult:
-        """Apply a run of events of this partition, in any order and any number of times."""
-        result = FoldResult()
-        counts: Counter[tuple[int, Outcome]] = Counter()
-        for index, event in enumerate(events):
-            user_id = event.user_id
-            state = self.get(user_id)
-            if state is None:
-                state = self._users[user_id] = UserState()
-            change = result.changes.get(user_id)
-            if change is None:
-                change = result.changes[user_id] = Change(state.revision)
-            before = state.revision
-            type_code = event.type_code
-            if type_code == IMPRESSION:
-                outcome = self._folding.impress(state, event.ts_ms, event.event_hash, event.items)
-            else:
-                interaction = Interaction(event.ts_ms, event.event_hash, event.item_id, type_code)
-                outcome = self._folding.interact(state, interaction, change)
-            counts[type_code, outcome] += 1
-            if outcome == "applied":
-                result.accepted.append(index)
-            if state.revision != before:
-                result.touched[user_id] = state
-                if type_code != IMPRESSION:
-                    state.pending = True
-                    result.dirty[user_id] = index
-        result.changes = {user_id: result.changes[user_id] for user_id in result.touched}
-        for (type_code, outcome), count in counts.items():
-            by_type = {"applied": result.applied, "late": result.late, "duplicate": result.duplicates}[outcome]
-            by_type[EVENT_TYPES[type_code]] += count
+    # Folding
+
+    def fold(self, batch: EventBatch) -> FoldResult:
+        """
+        Apply a run of events of this partition, in any order and any number of times.
+
+        1. Find the users' rows: cold users become hot, new ones get a row.
+        2. Fold the interactions, compiled, growing the arenas as they fill.
+        3. Note exclusions and impressions.
+        """
+        # Step 1.
+        self._runs += 1
+        self._make_room(len(batch.users) + len(batch.impressions))
+        rows = self._rows(batch.users)
+        items = self._items.rows(batch.items)
+        self.fit_vectors()
+        # Step 2.
+        count = len(rows)
+        outcome = np.zeros(count, np.uint8)
+        previous = np.full((count, PREVIOUS), -1, np.int32)
+        columns = Batch(rows, batch.ts, batch.event_hash, items, batch.kind)
+        done = 0
+        while (done := fold(self.store, self.rules, self.items(), columns, done, outcome, previous)) < count:
+            self._grow_arenas()
+        self.store.users.used_at[rows] = self._runs
+        changed = (outcome == APPLIED) | (outcome == REPLACED)
+        # Step 3.
+        for at in np.flatnonzero(_EXCLUDING[batch.kind]).tolist():
+            margin = self._margin(int(rows[at]))
+            changed[at] |= margin.exclude(batch.items[at], int(batch.ts[at]))
+        self.store.users.changed[rows[changed]] = True
+        at_changed = np.flatnonzero(changed)
+        dirty = dict(zip(rows[at_changed].tolist(), at_changed.tolist(), strict=True))
+        result = FoldResult(rows, items, outcome, previous, dirty)
+        codes = np.bincount(batch.kind.astype(np.int64) * len(_OUTCOMES) + outcome)
+        for code in np.flatnonzero(codes).tolist():
+            counts: Counter[str] = getattr(result, _OUTCOMES[code % len(_OUTCOMES)])
+            counts[EVENT_TYPES[code // len(_OUTCOMES)]] += int(codes[code])
+        for event in batch.impressions:
+            self._impress(event, result)
         return result
+
+    def _impress(self, event: Event, result: FoldResult) -> None:
+        (row,) = self._rows([event.user_id]).tolist()
+        users = self.store.users
+        outcome, changed = self._margin(row).impress(event.ts_ms, event.event_hash, event.items, self._lateness_ms)
+        counts = {"applied": result.applied, "late": result.late, "duplicate": result.duplicates}[outcome]
+        counts[EVENT_TYPES[IMPRESSION]] += 1
+        users.used_at[row] = self._runs
+        users.changed[row] |= changed
+        if outcome == "applied":
+            users.counts[row, IMPRESSION] += 1
+            first_ms = int(users.first_ts[row])
+            users.first_ts[row] = min(first_ms, event.ts_ms) if first_ms else event.ts_ms
+
+    def items(self) -> Items:
+        """Return the item vectors as the compiled code reads them."""
+        items = self._items
+        return Items(items.vectors, items.changed_at, items.revision, items.names)
+
+    def fit_vectors(self) -> None:
+        """Follow another encoder's dimension: nothing of the old space stays."""
+        if self.store.sums.shape[2] != self._items.dim:
+            self.store = self.store._replace(sums=np.zeros((len(self.user_ids), 2, self._items.dim), np.float32))
+            self.store.users.stale[:] = True
+
+    # Reading and serving
+
+    def row(self, user_id: str) -> int | None:
+        """Return the row of a user, making the user hot; None for one never met."""
+        if user_id not in self:
+            return None
+        return int(self._rows([user_id])[0])
+
+    def recent(self, row: int) -> tuple[Interaction, ...]:
+        """Return a hot user's newest interactions, oldest first."""
+        recents = self.store.recents
+        first = int(self.store.users.recent_at[row])
+        span = slice(first, first + int(self.store.users.recent_n[row]))
+        ids = map(self._items.item_id, recents.item[span].tolist())
+        columns = (recents.ts[span].tolist(), recents.event_hash[span].tolist(), ids, recents.kind[span].tolist())
+        return tuple(map(Interaction, *columns))
+
+    def newest_ts_ms(self, row: int) -> int:
+        """Return the time of a hot user's newest interaction, 0 without one."""
+        users = self.store.users
+        used = int(users.recent_n[row])
+        return int(self.store.recents.ts[users.recent_at[row] + used - 1]) if used else 0
+
+    def excluded(self, row: int) -> dict[str, int]:
+        """Return what a hot user purchased and disliked, with the newest time; not to be changed."""
+        margin = self._margins.get(row)
+        return {} if margin is None else margin.excluded
+
+    def events_applied(self, row: int) -> dict[str, int]:
+        """Return a hot user's distinct events applied by type name, types without any left out."""
+        counts = self.store.users.counts[row].tolist()
+        return {name: count for name, count in zip(EVENT_TYPES, counts, strict=True) if count}
+
+    def last_list(self, row: int) -> LastList | None:
+        """Return the list a hot user was served last."""
+        return codec.decode_head(self._heads[row])
+
+    def serve(self, row: int, last_list: LastList) -> None:
+        """Remember the list that was published; the user's record changes with it."""
+        users = self.store.users
+        self._heads[row] = codec.encode_head(last_list)
+        users.owed[row] = False
+        users.changed[row] = True
 
     def get(self, user_id: str) -> UserState | None:
         """
-        Return the state of a user, None for one never met.
+        Return a copy of the state of a user, None for one never met.
 
         Raises
         ------
@@ -98,10 +331,12 @@ class Slab:
             When the restored record passed its checksum but does not hold a state.
 
         """
-        state = self._users.get(user_id)
-        if isinstance(state, bytes):
-            state = self._users[user_id] = codec.decode(state)
-        return state
+        if user_id in self._hot:
+            return codec.decode(self.encode(user_id))
+        record = self._cold.get(user_id)
+        return None if record is None else codec.decode(record)
+
+    # Records
 
     def restore(self, key: bytes, value: bytes | None) -> None:
         """
@@ -118,10 +353,49 @@ class Slab:
         except UnicodeDecodeError as error:
             raise RecordFormatError("the key of a user record is not UTF-8") from error
         if value is None:
-            self._users.pop(user_id, None)
+            self.forget(user_id)
             return
         codec.check(value)
-        self._users[user_id] = value
+        # Behind the others: the changelog's order is the order in which users were written last.
+        self.forget(user_id)
+        self._put_cold(user_id, value)
+        if erased_at_ms := codec.erased_at_ms(value):
+            self.erased[user_id] = erased_at_ms
+
+    def take_changed(self) -> Int64:
+        """Return the rows whose record is due, and take them as written."""
+        changed = self.store.users.changed
+        rows: Int64 = np.flatnonzero(changed)
+        changed[rows] = False
+        return rows
+
+    def copy(self, rows: Int64, owed: Sequence[bool]) -> Copied:
+        """Copy what the records of these rows are made of; `owed` says whose list is."""
+        return Copied(
+            user_ids=[self.user_ids[row] for row in rows.tolist()],
+            heads=[self._heads[row] for row in rows.tolist()],
+            bodies=[self._bodies(rows[start : start + _WRITE_ROWS]) for start in range(0, len(rows), _WRITE_ROWS)],
+            margins={row: self._margins[row].encode() for row in rows.tolist() if row in self._margins},
+            rows=rows.tolist(),
+            owed=list(owed),
+            erased=set(self.erased),
+        )
+
+    def _bodies(self, rows: Int64) -> tuple[bytes, list[int]]:
+        """Return the bodies of rows one behind another, without margins, and where each ends."""
+        names = self._items.names
+        if len(self._mark) < len(names.at):
+            self._mark = np.full(2 * len(names.at), -1, np.int64)
+            self._index = np.zeros(2 * len(names.at), np.int32)
+            self._stamp = 0
+        erased = np.zeros(len(rows), np.int64)
+        if self.erased:
+            erased[:] = [self.erased.get(self.user_ids[row], 0) for row in rows.tolist()]
+        out = np.empty(layout.bound(self.store, names, rows), np.uint8)
+        ends = np.empty(len(rows), np.int64)
+        layout.write(self.store, names, rows, erased, out, ends, self._mark, self._index, self._stamp)
+        self._stamp += len(rows)
+        return out[: ends[-1] if len(ends) else 0].tobytes(), ends.tolist()
 
     def encode(self, user_id: str) -> bytes:
         """
@@ -133,22 +407,206 @@ class Slab:
             For a user never met.
 
         """
-        state = self._users[user_id]
-        return state if isinstance(state, bytes) else codec.encode(state)
+        row = self._hot.get(user_id)
+        if row is None:
+            return self._cold[user_id]
+        rows = np.array([row], np.int64)
+        ((_, record),) = self.copy(rows, [bool(self.store.users.owed[row])]).records()
+        return record
 
     def pending(self) -> list[str]:
-        """Return the users who are owed a list: after a restore, those whose list was not committed in time."""
-        return [
-            user_id
-            for user_id, state in self._users.items()
-            if (codec.is_pending(state) if isinstance(state, bytes) else state.pending)
-        ]
+        """Return the users who are owed a list by what their records said when they were restored."""
+        hot = [self.user_ids[row] for row in np.flatnonzero(self.store.users.owed).tolist()]
+        return hot + [user_id for user_id, record in self._cold.items() if codec.is_pending(record)]
+
+    # Rows
+
+    def _rows(self, user_ids: Sequence[str]) -> Int64:
+        """Return the row of each user, making rows for those who have none."""
+        found: list[Any] = list(map(self._hot.get, user_ids))
+        if None in found:
+            for at, row in enumerate(found):
+                if row is None:
+                    user_id = user_ids[at]
+                    known = self._hot.get(user_id)
+                    found[at] = self._enter(user_id) if known is None else known
+        return np.array(found, np.int64)
+
+    def _enter(self, user_id: str) -> int:
+        """Give a user a row: empty, or filled from the cold record."""
+        record = self._cold.get(user_id)
+        state = None if record is None else codec.decode(record)
+        if not self._free:
+            self._grow_rows()
+        row = self._free.pop()
+        self.user_ids[row] = user_id
+        self._hot[user_id] = row
+        self._heads[row] = codec.NO_HEAD
+        users = self.store.users
+        users.user_hash[row] = user_hash(user_id)
+        users.items_revision[row] = self._items.revision
+        users.used_at[row] = self._runs
+        self.budget.hot_users += 1
+        if state is not None:
+            self._drop_cold(user_id)
+            self._load(row, state)
+        return row
+
+    def _load(self, row: int, state: UserState) -> None:
+        """Fill an empty row from a state; its vectors are made when they are asked for."""
+        users = self.store.users
+        self._heads[row] = codec.encode_head(state.last_list)
+        users.owed[row] = state.pending
+        users.floor_ts[row], users.floor_hash[row] = state.floor
+        users.first_ts[row] = state.first_ts_ms
+        users.counts[row] = state.counts
+        users.stale[row] = True
+        if (margin := Margin.of(state)) is not None:
+            self._margins[row] = margin
+        while not self._has_room():
+            self._grow_arenas()
+        if state.recent:
+            move_recent(users, self.store.recents, self.store.recent_arena, row, len(state.recent))
+            first = int(users.recent_at[row])
+            span = slice(first, first + len(state.recent))
+            recents = self.store.recents
+            recents.ts[span] = [one.ts_ms for one in state.recent]
+            recents.event_hash[span] = np.array([one.event_hash for one in state.recent], np.uint64)
+            recents.item[span] = self._items.rows([one.item_id for one in state.recent])
+            recents.kind[span] = [one.type_code for one in state.recent]
+            users.recent_n[row] = len(state.recent)
+        if state.items:
+            move_tallies(users, self.store.tallies, self.store.tally_arena, row, len(state.items))
+            first = int(users.tally_at[row])
+            self._load_tallies(slice(first, first + len(state.items)), state.items)
+            users.tally_n[row] = len(state.items)
+
+    def _load_tallies(self, span: slice, items: dict[str, Tally]) -> None:
+        tallies = self.store.tallies
+        tallies.item[span] = self._items.rows(list(items))
+        tallies.ts[span] = [tally.last_ts_ms for tally in items.values()]
+        tallies.mass[span] = [tally.mass for tally in items.values()]
+        tallies.counts[span] = [tally.counts for tally in items.values()]
+
+    def _margin(self, row: int) -> Margin:
+        margin = self._margins.get(row)
+        if margin is None:
+            margin = self._margins[row] = Margin()
+        return margin
+
+    def _make_room(self, coming: int) -> None:
+        """Let the hot users met longest ago become cold when those who come may be too many."""
+        excess = self.budget.hot_users + coming - self.budget.max_hot_users
+        if excess <= 0 or not self._hot:
+            return
+        users = self.store.users
+        rows = np.fromiter(self._hot.values(), np.int64, len(self._hot))
+        count = min(len(rows), max(excess, len(rows) // _COOL_SHARE))
+        # A changed row's next record is still to be written, which is done from columns.
+        rows = rows[np.argsort(users.used_at[rows], kind="stable")]
+        rows = rows[~users.changed[rows]][:count]
+        owed = users.owed[rows].tolist()
+        for row, (user_id, record) in zip(rows.tolist(), self.copy(rows, owed).records(), strict=True):
+            self._leave(row, user_id)
+            self._put_cold(user_id, record)
+        metrics.USERS_COOLED.inc(len(rows))
+
+    def _leave(self, row: int, user_id: str) -> None:
+        del self._hot[user_id]
+        self._margins.pop(row, None)
+        self.user_ids[row] = ""
+        self._heads[row] = codec.NO_HEAD
+        release(self.store, row)
+        self._free.append(row)
+        self.budget.hot_users -= 1
+
+    def forget(self, user_id: str) -> None:
+        """Drop all that is known of a user, but for the mark of an erasure."""
+        row = self._hot.get(user_id)
+        if row is not None:
+            self._leave(row, user_id)
+        elif user_id in self._cold:
+            self._drop_cold(user_id)
+
+    def erase(self, user_id: str, at_ms: int) -> bytes:
+        """Forget a user but for the mark that records appended up to `at_ms` are not theirs; return its record."""
+        self.forget(user_id)
+        self.erased[user_id] = max(at_ms, self.erased.get(user_id, 0))
+        body = codec.FIXED.pack(0, 0, 0, 0, self.erased[user_id], *([0] * len(EVENT_TYPES)), 0, 0, 0, 0)
+        record = codec.seal(codec.NO_HEAD, body, pending=False, erased=True)
+        self._put_cold(user_id, record)
+        return record
+
+    def forget_idle(self, before_ms: int, most: int) -> list[str]:
+        """
+        Forget cold users without an event since a time, and while states take too much those idle longest.
+
+        Only the users met longest ago are looked at, `most` of them: called often, it keeps up.
+        """
+        gone: list[str] = []
+        for user_id, record in itertools.islice(self._cold.items(), most):
+            newest_ms = codec.newest_ts_ms(record)
+            if codec.erased_at_ms(record):
+                continue
+            if not (self.budget.over or 0 < newest_ms < before_ms):
+                break
+            gone.append(user_id)
+            self.budget.state_bytes -= len(record) + _COLD_OVERHEAD
+        for user_id in gone:
+            del self._cold[user_id]
+        return gone
+
+    def _put_cold(self, user_id: str, record: bytes) -> None:
+        self._cold[user_id] = record
+        self.budget.state_bytes += len(record) + _COLD_OVERHEAD
+
+    def _drop_cold(self, user_id: str) -> None:
+        self.budget.state_bytes -= len(self._cold.pop(user_id)) + _COLD_OVERHEAD
+
+    def close(self) -> None:
+        """Give everything back to the budget."""
+        self.budget.hot_users -= len(self._hot)
+        self.budget.state_bytes -= sum(map(len, self._cold.values())) + _COLD_OVERHEAD * len(self._cold)
+        self._hot.clear()
+        self._cold.clear()
+
+    # Growth
+
+    def _grow_rows(self) -> None:
+        before = len(self.user_ids)
+        rows = max(_FIRST_ROWS, 2 * before)
+        users = type(self.store.users)(*(grown(column, rows) for column in self.store.users))
+        users.recent_class[before:] = NO_BLOCK
+        users.tally_class[before:] = NO_BLOCK
+        self.store = self.store._replace(users=users, sums=grown(self.store.sums, rows))
+        self.user_ids.extend([""] * (rows - before))
+        self._heads.extend([codec.NO_HEAD] * (rows - before))
+        self._free.extend(range(rows - 1, before - 1, -1))
+
+    def _has_room(self) -> bool:
+        store = self.store
+        return bool(
+            store.recent_arena.top[0] + RECENT_SIZES[-1] <= len(store.recents.ts)
+            and store.tally_arena.top[0] + TALLY_SIZES[-1] <= len(store.tallies.ts)
+        )
+
+    def _grow_arenas(self) -> None:
+        """Double the arena that is full."""
+        store = self.store
+        if store.recent_arena.top[0] + RECENT_SIZES[-1] > len(store.recents.ts):
+            slots = 2 * len(store.recents.ts)
+            store = store._replace(recents=type(store.recents)(*(grown(column, slots) for column in store.recents)))
+        if store.tally_arena.top[0] + TALLY_SIZES[-1] > len(store.tallies.ts):
+            slots = 2 * len(store.tallies.ts)
+            store = store._replace(tallies=type(store.tallies)(*(grown(column, slots) for column in store.tallies)))
+        self.store = store
 
     def __len__(self) -> int:
-        return len(self._users)
+        return len(self._hot) + len(self._cold)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._users)
+        yield from self._hot
+        yield from self._cold
 
     def __contains__(self, user_id: object) -> bool:
-        return user_id in self._users
+        return user_id in self._hot or user_id in self._cold

@@ -1,8 +1,7 @@
-"""What is remembered of one user: a body that the set of events decides, and a head of what is owed and served."""
+"""What is remembered of one user, as it is read: a copy out of the columns, or a decoded record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple, final
 
 from streams.settings import EVENT_TYPES
@@ -74,18 +73,16 @@ class LastList(NamedTuple):
 @final
 class UserState:
     """
-    One user. `streams.interests.fold` changes the body, the refresh changes the head.
+    One user, read. Changing it changes nothing anywhere else; `streams.interests.slab` holds what is folded.
 
     Attributes
     ----------
     recent
         The newest interactions in order, oldest first.
-    hashes
-        Event hashes in `recent`; not in the record.
     floor
         Greatest (ts_ms, event_hash) that ever left `recent`; nothing at or below it enters again.
     items
-        Tallies of the interactions that left `recent`, by item id.
+        Tallies of the interactions that left `recent`, by item id, in the order in which items first left.
     excluded
         Purchased and disliked items with the newest time of it, ms.
     counts
@@ -96,34 +93,32 @@ class UserState:
         (ts_ms, event_hash) of the newest impressions in order, and the greatest that left.
     first_ts_ms
         Time of the oldest event applied; 0 before the first.
+    erased_at_ms
+        Records appended up to then are not the user's any more; 0 for a user who was never erased.
     pending
         Head: a list is owed.
     last_list
         Head: the list served last.
-    revision
-        Grows with every change of the body; in memory only, so that derived sums know when they are behind.
 
     """
 
     __slots__ = (
         "counts",
+        "erased_at_ms",
         "excluded",
         "first_ts_ms",
         "floor",
-        "hashes",
         "impressions",
         "items",
         "last_list",
         "pending",
         "recent",
-        "revision",
         "seen",
         "seen_floor",
     )
 
     def __init__(self) -> None:
         self.recent: list[Interaction] = []
-        self.hashes: set[int] = set()
         self.floor: tuple[int, int] = (0, 0)
         self.items: dict[str, Tally] = {}
         self.excluded: dict[str, int] = {}
@@ -132,13 +127,9 @@ class UserState:
         self.seen: list[tuple[int, int]] = []
         self.seen_floor: tuple[int, int] = (0, 0)
         self.first_ts_ms = 0
+        self.erased_at_ms = 0
         self.pending = False
         self.last_list: LastList | None = None
-        self.revision = 0
-
-    def interactions(self) -> Sequence[Interaction]:
-        """Return the newest interactions, oldest first; not to be changed by the caller."""
-        return self.recent
 
     @property
     def newest_ts_ms(self) -> int:
@@ -154,8 +145,3 @@ class UserState:
         {}
         """
         return {name: count for name, count in zip(EVENT_TYPES, self.counts, strict=True) if count}
-
-    def serve(self, last_list: LastList) -> None:
-        """Remember the list that was published; nothing is owed any more."""
-        self.last_list = last_list
-        self.pending = False

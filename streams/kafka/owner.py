@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import structlog
 from confluent_kafka import Message
@@ -59,8 +59,8 @@ class Work(Protocol):
     def caught_up(self) -> None:
         """Everything that lay in the topics when the partition was taken has been folded."""
 
-    def gather(self) -> Sequence[OutRecord]:
-        """Copy what the next transaction must hold: changed state and what is owed with it."""
+    def gather(self) -> Iterable[OutRecord]:
+        """Copy what the next transaction must hold, changed state and what is owed with it; a thread iterates it."""
 
     def close(self) -> None:
         """Let go: the partition is no longer ours."""
@@ -233,7 +233,7 @@ class Owner:
                 return
             # Step 1.
             started = time.monotonic()
-            records: Sequence[Any] = self.work.gather()
+            records = self.work.gather()
             offsets = dict(self.consumed)
             self._dirty = False
             self._committing = True

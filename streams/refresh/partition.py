@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import time
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
 import orjson
 import structlog
 from confluent_kafka import Message
@@ -16,20 +16,23 @@ from confluent_kafka import Message
 from streams import metrics
 from streams.catalogue.matrix import Catalogue
 from streams.errors import RecordFormatError
-from streams.interests.ingest import Ingest, Ingested
+from streams.interests.batch import EventBatch
+from streams.interests.budget import Budget
+from streams.interests.columns import Int32, Int64, UInt8, UInt64
+from streams.interests.fold import APPLIED
+from streams.interests.ingest import Ingest
 from streams.interests.slab import FoldResult, Slab
-from streams.interests.state import UserState
 from streams.interests.vectors import InterestVectors
 from streams.kafka.alignment import Slice
 from streams.kafka.owner import CONTROL_KEY, Owner
 from streams.kafka.transactions import OutRecord
 from streams.refresh.dirty import Cause
 from streams.settings import Settings
-from streams.signals.routing import routed
-from streams.topics import full_name
-from streams.wire.events import IMPRESSION, Event
-from streams.wire.recommendations import VERSION_EPOCH, Trigger
-from streams.wire.signals import PREVIOUS, ItemEvent, item_events
+from streams.signals.routing import item_partitions, routed
+from streams.topics import EVENT_TOPICS, full_name
+from streams.wire.items import Item
+from streams.wire.recommendations import VERSION_EPOCH
+from streams.wire.signals import ItemEvents
 
 _LOG = structlog.get_logger(__name__)
 
@@ -39,8 +42,14 @@ _LOG = structlog.get_logger(__name__)
 _EPOCH_INTERVAL_S = 600
 _EPOCH_ZERO_S = 1_577_836_800
 
+#: Cold users looked at in one commit for being idle too long.
+_FORGET_AT_ONCE = 1_000
 #: Users whose item has no vector yet; above this the next event of each user is soon enough.
 _MAX_WAITING = 100_000
+
+
+#: Of applied events: user, item row, type, time, the item rows before.
+_Told = tuple[UInt64, Int32, UInt8, Int64, Int32]
 
 
 class Refresh(Protocol):
@@ -52,14 +61,8 @@ class Refresh(Protocol):
     def forget(self, partition: InterestPartition) -> None:
         """Drop all that is owed in a partition."""
 
-    def owes(self, partition: InterestPartition, user_id: str) -> bool:
+    def owes(self, user_id: str) -> bool:
         """Whether a list of the user waits or is being ranked."""
-
-
-def _user_hash(user_id: str) -> int:
-    return int.from_bytes(
-        hashlib.blake2b(user_id.encode(), digest_size=8, person=b"freshet-item-ev").digest(), "little"
-    )
 
 
 class InterestPartition:
@@ -82,25 +85,29 @@ class InterestPartition:
         partitions: Mapping[str, int],
         catalogue: Catalogue,
         refresh: Refresh,
+        budget: Budget | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.partition = partition
         self.changelog = full_name(settings, "user-state")
-        self.slab = Slab(settings)
-        self.vectors = InterestVectors(catalogue, settings)
+        self.slab = Slab(settings, catalogue, budget)
+        self.vectors = InterestVectors(self.slab)
         self.epoch = 0
         self._clock = clock
         self._settings = settings
         self._catalogue = catalogue
         self._refresh = refresh
         self._partitions = dict(partitions)
-        self._ingest = Ingest(settings, partition, partitions["clicks"], self.slab)
+        self._ingest = Ingest(settings, partition, partitions["clicks"], self.slab, self.slab.erased)
+        self._topics = [full_name(settings, name) for name in EVENT_TOPICS]
+        self._lists_topic = full_name(settings, "recommendations")
         self._sightings_topic = full_name(settings, "item-sightings")
         self._item_events_topic = full_name(settings, "item-events")
         self._owner: Owner | None = None
         self._lists = 0
-        self._changed: dict[str, None] = {}
         self._out: list[OutRecord] = []
+        self._told: list[_Told] = []
+        self._item_owners: Int32 = np.zeros(0, np.int32)
         self._owed_on_start: dict[str, Cause] = {}
         self._live = False
         self._sighted: set[str] = set()
@@ -148,7 +155,7 @@ class InterestPartition:
         """Owe lists: to those the restored records name, and to everybody whose events came in the meantime."""
         self._live = True
         for user_id in self.slab.pending():
-            self._owed_on_start.setdefault(user_id, Cause(Trigger("restore", partition=self.partition)))
+            self._owed_on_start.setdefault(user_id, Cause("restore"))
         for user_id, cause in self._owed_on_start.items():
             self._refresh.mark(self, user_id, cause)
         self._owed_on_start.clear()
@@ -161,53 +168,40 @@ class InterestPartition:
 
         1. Decode and check; refused records become dead letters.
         2. Fold the events into their users' states, and these into the interest vectors.
-        3. Tell the signals role of each applied event, and the encoder of items seen for the first time.
+        3. Keep each applied event for the signals role, and tell the encoder of items seen for the first time.
         4. Owe lists to the users whose interactions changed.
         """
         # Step 1.
         ingested = self._ingest.decode(pieces)
         self._out.extend(ingested.dead_letters)
         # Step 2.
-        result = self.slab.fold(ingested.events)
-        self.vectors.fold(result)
-        self._changed.update(dict.fromkeys(result.touched))
+        batch = ingested.batch
+        result = self.slab.fold(batch)
         _count(result)
         # Step 3.
-        self._out.extend(self._item_events(ingested.events, result))
+        self._told.append(_tell(batch, result, self.slab))
         if self._settings.accept_items_from_events:
-            self._out.extend(self._sightings(ingested.events))
+            self._out.extend(self._sightings(ingested.snapshots))
         # Step 4.
-        self._wait_for_vectors(ingested.events, result)
-        self._owe(ingested, result)
+        if self._settings.make_lists:
+            self._wait_for_vectors(batch, result)
+            self._owe(batch, result)
 
-    def _owe(self, ingested: Ingested, result: FoldResult) -> None:
-        for user_id, index in result.dirty.items():
-            source = ingested.sources[index]
-            trigger = Trigger("event", source.topic, self.partition, source.offset, ingested.events[index].event_id)
-            cause = Cause(trigger, source.timestamp_ms, source.timestamp_ms)
+    def _owe(self, batch: EventBatch, result: FoldResult) -> None:
+        user_ids, topics = self.slab.user_ids, self._topics
+        kinds, offsets, times = batch.kind.tolist(), batch.offset.tolist(), batch.record_ms.tolist()
+        for row, at in result.dirty.items():
+            ms = times[at]
+            cause = Cause("event", topics[kinds[at]], offsets[at], batch.event_ids[at], ms, ms)
             if self._live:
-                self._refresh.mark(self, user_id, cause)
+                self._refresh.mark(self, user_ids[row], cause)
             else:
-                self._owed_on_start[user_id] = cause
+                self._owed_on_start[user_ids[row]] = cause
 
-    def _item_events(self, events: Sequence[Event], result: FoldResult) -> list[OutRecord]:
-        rows: list[ItemEvent] = []
-        for index in result.accepted:
-            event = events[index]
-            if event.type_code == IMPRESSION:
-                continue
-            previous = _items_before(result.touched[event.user_id], event)
-            rows.append(ItemEvent(_user_hash(event.user_id), event.item_id, event.type_code, event.ts_ms, previous))
-        return [
-            OutRecord(self._item_events_topic, None, record, partition)
-            for partition, record in routed(item_events(rows), self._partitions["item-events"])
-        ]
-
-    def _sightings(self, events: Sequence[Event]) -> list[OutRecord]:
+    def _sightings(self, snapshots: Iterable[Item]) -> list[OutRecord]:
         sightings = []
-        for event in events:
-            item = event.item
-            if item is None or item.item_id in self._sighted or self._catalogue.card(item.item_id) is not None:
+        for item in snapshots:
+            if item.item_id in self._sighted or self._catalogue.card(item.item_id) is not None:
                 continue
             self._sighted.add(item.item_id)
             sightings.append(OutRecord(self._sightings_topic, item.item_id.encode(), item.encode()))
@@ -215,20 +209,15 @@ class InterestPartition:
             self._sighted.clear()
         return sightings
 
-    def _wait_for_vectors(self, events: Sequence[Event], result: FoldResult) -> None:
+    def _wait_for_vectors(self, batch: EventBatch, result: FoldResult) -> None:
         """Remember whose items have no vector yet, so that they get a new list when it comes."""
-        items = {events[index].item_id for index in result.accepted} - {""}
-        ordered = sorted(items)
-        rows = self._catalogue.rows(ordered)
-        missing = {item for item, row in zip(ordered, rows, strict=True) if not self._catalogue.has_vector[row]}
-        if not missing:
-            return
-        for index in result.accepted:
-            event = events[index]
-            if event.item_id in missing and self._waiting_count < _MAX_WAITING:
-                users = self._waiting[event.item_id]
-                self._waiting_count += event.user_id not in users
-                users.add(event.user_id)
+        missing = (result.outcome == APPLIED) & ~self._catalogue.has_vector[result.items]
+        for at in np.flatnonzero(missing).tolist():
+            if self._waiting_count >= _MAX_WAITING:
+                return
+            users = self._waiting[batch.items[at]]
+            self._waiting_count += batch.users[at] not in users
+            users.add(batch.users[at])
 
     def vectors_came(self, item_ids: Iterable[str]) -> None:
         """Owe lists to the users who met these items before their vectors were there."""
@@ -236,7 +225,7 @@ class InterestPartition:
             for user_id in self._waiting.pop(item_id, ()):
                 self._waiting_count -= 1
                 if self._live:
-                    self._refresh.mark(self, user_id, Cause(Trigger("catalogue", partition=self.partition)))
+                    self._refresh.mark(self, user_id, Cause("catalogue"))
 
     # Publishing
 
@@ -245,34 +234,63 @@ class InterestPartition:
         self._lists += 1
         return self.epoch * VERSION_EPOCH + self._lists
 
-    def published(self, user_id: str) -> None:
-        """Note that the user's record changed with its list."""
-        self._changed[user_id] = None
-
     # Committing
 
-    def gather(self) -> Sequence[OutRecord]:
-        """Return the changed users' records, and what the folded events caused."""
+    def gather(self) -> Iterable[OutRecord]:
+        """Return the changed users' records, and what the folded events caused; copied now, made when iterated."""
         records, self._out = self._out, []
-        changed, self._changed = self._changed, {}
-        for user_id in changed:
-            state = self.slab.get(user_id)
-            assert state is not None
-            state.pending = user_id in self._owed_on_start or self._refresh.owes(self, user_id)
-            records.append(OutRecord(self.changelog, user_id.encode(), self.slab.encode(user_id), self.partition))
-        return records
+        records.extend(self._item_events())
+        records.extend(self._forgotten())
+        rows = self.slab.take_changed()
+        owed, owes, user_ids = self._owed_on_start, self._refresh.owes, self.slab.user_ids
+        copied = self.slab.copy(rows, [user_ids[row] in owed or owes(user_ids[row]) for row in rows.tolist()])
+        states = (
+            OutRecord(self.changelog, user_id.encode(), record, self.partition)
+            for user_id, record in copied.records()
+        )  # fmt: skip
+        return itertools.chain(records, states)
+
+    def _item_events(self) -> Iterator[OutRecord]:
+        """Give what was applied since the last commit to the partitions that count it."""
+        told, self._told = self._told, []
+        if not told:
+            return
+        users, items, kinds, times, previous = (np.concatenate(column) for column in zip(*told, strict=True))
+        events = ItemEvents(self._catalogue.ids, users, items, kinds, times, previous)
+        for partition, value in routed(events, self._owners_of_items()):
+            yield OutRecord(self._item_events_topic, None, value, partition)
+
+    def _owners_of_items(self) -> Int32:
+        """Return the partition of `item-events` that owns each item row; rows never move."""
+        known = len(self._item_owners)
+        if known < len(self._catalogue):
+            new = item_partitions(self._catalogue.ids[known:], self._partitions["item-events"])
+            self._item_owners = np.concatenate((self._item_owners, new))
+        return self._item_owners
+
+    def _forgotten(self) -> Iterator[OutRecord]:
+        """Give up the users who are idle too long: their state and their list."""
+        idle_ms = round((self._clock() - self._settings.state_ttl_s) * 1000)
+        reason = "memory" if self.slab.budget.over else "idle"
+        gone = self.slab.forget_idle(idle_ms, _FORGET_AT_ONCE)
+        if gone:
+            metrics.USERS_FORGOTTEN.labels(reason).inc(len(gone))
+        for user_id in gone:
+            yield OutRecord(self.changelog, user_id.encode(), None, self.partition)
+            yield OutRecord(self._lists_topic, user_id.encode(), None, self.partition)
 
     def close(self) -> None:
         """Let go of the users."""
         self._live = False
         self._refresh.forget(self)
+        self.slab.close()
 
 
-def _items_before(state: UserState, event: Event) -> tuple[str, ...]:
-    """Return the items the user met just before an event, newest first."""
-    recent = state.recent
-    at = bisect_left(recent, (event.ts_ms, event.event_hash))
-    return tuple(interaction.item_id for interaction in reversed(recent[max(0, at - PREVIOUS) : at]))
+def _tell(batch: EventBatch, result: FoldResult, slab: Slab) -> _Told:
+    """Return what the signals role is told of the applied events, as columns."""
+    applied = np.flatnonzero(result.outcome == APPLIED)
+    users = slab.store.users.user_hash[result.rows[applied]]
+    return users, result.items[applied], batch.kind[applied], batch.ts[applied], result.previous[applied]
 
 
 def _count(result: FoldResult) -> None:

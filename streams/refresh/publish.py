@@ -31,7 +31,7 @@ from streams.refresh.rank import Ranked, Ranker, RankRequest
 from streams.settings import Settings
 from streams.topics import full_name
 from streams.wire.items import Item
-from streams.wire.recommendations import AsOf, Assigned, Recommendation, Trigger, default_key, topic_key
+from streams.wire.recommendations import AsOf, Assigned, Recommendation, default_key, topic_key
 
 _LOG = structlog.get_logger(__name__)
 
@@ -92,7 +92,7 @@ class Publisher:
         self._clock = clock
         self._ranker = Ranker(catalogue, settings)
         self._dirty: DirtyUsers[InterestPartition] = DirtyUsers()
-        self._in_flight: set[tuple[InterestPartition, str]] = set()
+        self._in_flight: set[str] = set()
         self._wake = asyncio.Event()
         self._still = asyncio.Lock()
         self._rank_thread = ThreadPoolExecutor(1, thread_name_prefix="rank")
@@ -114,10 +114,9 @@ class Publisher:
         """Drop all that is owed in a partition that was given up."""
         self._dirty.forget(partition)
 
-    def owes(self, partition: InterestPartition, user_id: str) -> bool:
+    def owes(self, user_id: str) -> bool:
         """Whether a list of the user waits or is being ranked."""
-        entry = (partition, user_id)
-        return entry in self._dirty or entry in self._in_flight
+        return user_id in self._dirty or user_id in self._in_flight
 
     async def apply(self, records: Iterable[CatalogueRecord]) -> Applied:
         """Change the catalogue, between two ranking calls."""
@@ -147,7 +146,7 @@ class Publisher:
         async with self._still:
             # Step 1.
             taken = self._dirty.take(self._settings.rank_batch)
-            self._in_flight.update((partition, user_id) for partition, user_id, _ in taken)
+            self._in_flight.update(user_id for _, user_id, _ in taken)
             try:
                 jobs = self._jobs(taken)
                 # Step 2.
@@ -180,28 +179,28 @@ class Publisher:
         return jobs
 
     def _partition_jobs(self, partition: InterestPartition, users: Sequence[tuple[str, Cause]]) -> Iterable[_Job]:
-        states = [partition.slab.get(user_id) for user_id, _ in users]
-        known = [(user, state) for user, state in zip(users, states, strict=True) if state is not None]
-        short, long, negative = partition.vectors.gather(
-            [user_id for (user_id, _), _ in known], [state for _, state in known]
-        )
+        slab = partition.slab
+        found = [(user_id, cause, slab.row(user_id)) for user_id, cause in users]
+        known = [(user_id, cause, row) for user_id, cause, row in found if row is not None]
+        short, long, negative = partition.vectors.gather([row for _, _, row in known])
         as_of = self._as_of(partition)
-        for index, ((user_id, cause), state) in enumerate(known):
+        for index, (user_id, cause, row) in enumerate(known):
             assigned = self.experiments.assign(user_id)
+            event_ts_ms = slab.newest_ts_ms(row)
             request = RankRequest(
                 user_id=user_id,
                 surface=self._main_surface,
                 short=short[index],
                 long=long[index],
                 negative=negative[index],
-                recent=tuple(state.recent),
-                excluded=tuple(state.excluded),
+                recent=slab.recent(row),
+                excluded=tuple(slab.excluded(row)),
                 parameters=self.experiments.parameters(assigned),
-                now_ms=state.newest_ts_ms,
+                now_ms=event_ts_ms,
             )
             yield _Job(
                 partition, user_id, cause, partition.next_version(), request, as_of, assigned,
-                state.events_applied, state.newest_ts_ms,
+                slab.events_applied(row), event_ts_ms,
             )  # fmt: skip
 
     def _as_of(self, partition: InterestPartition) -> AsOf:
@@ -234,7 +233,7 @@ class Publisher:
             model=served.fingerprint if served else "",
             as_of=job.as_of,
             experiments=job.experiments,
-            trigger=job.cause.trigger,
+            trigger=job.cause.trigger(job.partition.partition),
             events_applied=job.events_applied,
         )
         return _Made(job, recommendation, recommendation.encode())
@@ -252,14 +251,16 @@ class Publisher:
             ]
         )
         metrics.LISTS.labels("user").inc(len(lists))
+        slab = partition.slab
         for one in lists:
-            state = partition.slab.get(one.job.user_id)
-            assert state is not None
+            if (row := slab.row(one.job.user_id)) is None:
+                # Erased or forgotten while the list was ranked.
+                continue
             made = one.recommendation
-            before = dict(state.last_list.items) if state.last_list else {}
+            last = slab.last_list(row)
+            before = dict(last.items) if last else {}
             items = tuple((item.item_id, before.get(item.item_id, made.generated_at)) for item in made.items)
-            state.serve(LastList(made.version, made.generated_at, items))
-            partition.published(one.job.user_id)
+            slab.serve(row, LastList(made.version, made.generated_at, items))
 
     # Default lists
 
@@ -275,7 +276,7 @@ class Publisher:
         for surface in self._settings.surfaces:
             nothing = self._catalogue.vectors[:0].reshape(-1)
             request = RankRequest("", surface, nothing, nothing, nothing, (), (), self.experiments.parameters({}), 0)
-            cause = Cause(Trigger("interval", partition=partition.partition))
+            cause = Cause("interval")
             job = _Job(partition, "", cause, partition.next_version(), request, self._as_of(partition), {}, {}, 0)
             made = self._compose(job, ranked)
             partition.owner.send([OutRecord(self._topic, default_key(surface), made.value, partition.partition)])

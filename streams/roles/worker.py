@@ -13,6 +13,8 @@ from streams.catalogue.records import CatalogueRecord
 from streams.errors import DependencyError
 from streams.experiments.assignment import Experiments
 from streams.experiments.definitions import load_file
+from streams.interests.budget import Budget
+from streams.interests.warm import warm
 from streams.kafka.admin import require_topics, topic_partitions
 from streams.kafka.runtime import Runtime, run_role
 from streams.refresh.cache import ListCache
@@ -41,13 +43,16 @@ class Worker:
         self._catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s)
         definitions = load_file(settings.experiments_file) if settings.experiments_file else []
         self._publisher = Publisher(settings, self._catalogue, Experiments(definitions), ListCache(settings))
+        self._budget = Budget(settings.max_hot_users, settings.max_state_bytes)
         self._follower: Follower | None = None
         self._partitions: dict[str, int] = {}
         self._runtime: Runtime
 
     def work(self, partition: int) -> InterestPartition:
         """Make the state of one partition, empty."""
-        return InterestPartition(self._settings, partition, self._partitions, self._catalogue, self._publisher)
+        return InterestPartition(
+            self._settings, partition, self._partitions, self._catalogue, self._publisher, self._budget
+        )
 
     async def start(self, runtime: Runtime) -> None:
         """
@@ -70,6 +75,8 @@ class Worker:
 
         self._follower = follower = Follower(self._settings, on_batch)
         follower.start()
+        # Beside the catalogue's load; a fold that compiles on the loop would look like a stuck one.
+        await loop.run_in_executor(None, warm)
         while not follower.loaded.is_set():
             _check(follower)
             await asyncio.sleep(0.02)

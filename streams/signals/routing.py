@@ -31,14 +31,19 @@ def item_partitions(ids: Sequence[str], partitions: int) -> npt.NDArray[np.int32
     return np.fromiter((item_partition(item_id, partitions) for item_id in ids), np.int32, len(ids))
 
 
-def routed(events: ItemEvents, partitions: int) -> list[tuple[int, bytes]]:
+def routed(events: ItemEvents, owners: npt.NDArray[np.int32]) -> list[tuple[int, bytes]]:
     """
     Return (partition, record value) of all records that tell these events, in order within a partition.
 
     >>> from streams.wire.signals import ItemEvent, item_events
     >>> events = item_events([ItemEvent(7, "b", 1, 5, ("c", "b"))])
-    >>> [partition for partition, _ in routed(events, 8)]
+    >>> [partition for partition, _ in routed(events, item_partitions(events.ids, 8))]
     [2, 4]
+
+    Parameters
+    ----------
+    owners
+        (m,) int32, the partition that owns each of `events.ids`.
 
     Raises
     ------
@@ -50,8 +55,8 @@ def routed(events: ItemEvents, partitions: int) -> list[tuple[int, bytes]]:
     if not count:
         return []
     # One more entry, so that -1 (no item) reads as no partition.
-    owners = np.append(item_partitions(events.ids, partitions), np.int32(-1))
-    told = np.concatenate((owners[events.item][:, None], owners[events.previous]), axis=1)
+    owner = np.append(owners, np.int32(-1))
+    told = np.concatenate((owner[events.item][:, None], owner[events.previous]), axis=1)
     told.sort(axis=1)
     told[:, 1:][told[:, 1:] == told[:, :-1]] = -1
     rows, columns = np.nonzero(told >= 0)

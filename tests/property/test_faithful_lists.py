@@ -16,6 +16,7 @@ from streams.refresh.rank import Ranked, Ranker, RankRequest
 from streams.settings import Settings
 from streams.wire.events import TYPE_CODES, Event
 from streams.wire.items import Item
+from tests.support.batches import batch_of
 
 SETTINGS = Settings(list_size=30)
 NOW_MS = 1_700_000_000_000
@@ -43,22 +44,21 @@ CATALOGUE = shop()
 
 def ranked(events: list[tuple[int, int, int]]) -> Ranked:
     """Fold the events of one user and rank it."""
-    slab = Slab(SETTINGS)
-    vectors = InterestVectors(CATALOGUE, SETTINGS)
-    vectors.fold(
-        slab.fold(
+    slab = Slab(SETTINGS, CATALOGUE)
+    slab.fold(
+        batch_of(
             [
                 Event(type_code, "u", f"i{item:02}", NOW_MS - age_ms, number, f"e{number}")
                 for number, (item, type_code, age_ms) in enumerate(events)
             ]
         )
     )
-    state = slab.get("u")
-    assert state is not None
-    short, long, negative = vectors.gather(["u"], [state])
+    row = slab.row("u")
+    assert row is not None
+    short, long, negative = InterestVectors(slab).gather([row])
     parameters = RankingParameters(exclude_seen=False)
     request = RankRequest(
-        "u", "home", short[0], long[0], negative[0], state.recent, (), parameters, state.newest_ts_ms
+        "u", "home", short[0], long[0], negative[0], slab.recent(row), (), parameters, slab.newest_ts_ms(row)
     )  # fmt: skip
     return Ranker(CATALOGUE, SETTINGS).rank([request])[0]
 

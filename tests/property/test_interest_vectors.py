@@ -13,6 +13,7 @@ from streams.interests.slab import Slab
 from streams.interests.state import UserState
 from streams.interests.vectors import InterestVectors
 from streams.settings import EVENT_TYPES, Settings
+from tests.support.batches import batch_of
 from tests.support.strategies import LATENESS_MS, Log, batches, logs, seeds
 
 DIM = 12
@@ -59,10 +60,10 @@ def unit(rng: random.Random, dim: int = DIM) -> npt.NDArray[np.float32]:
     return scaled
 
 
-def gathered(vectors: InterestVectors, slab: Slab, users: list[str]) -> npt.NDArray[np.float64]:
+def gathered(slab: Slab, users: list[str]) -> npt.NDArray[np.float64]:
     """Return (users, 3, dim)."""
-    states = [state for user_id in users if (state := slab.get(user_id)) is not None]
-    return np.stack(vectors.gather(users, states), axis=1).astype(np.float64)
+    rows = [row for user_id in users if (row := slab.row(user_id)) is not None]
+    return np.stack(InterestVectors(slab).gather(rows), axis=1).astype(np.float64)
 
 
 @settings(max_examples=40, deadline=None)
@@ -71,21 +72,23 @@ def test_incremental_equals_recomputed(log: Log, seed: int) -> None:
     """Through disorder, copies, departures, late and changing item vectors, every gathered sum is the defined one."""
     rng = random.Random(seed)
     catalogue = Catalogue(DIM)
-    slab, vectors = Slab(SETTINGS), InterestVectors(catalogue, SETTINGS, capacity=1)
+    slab = Slab(SETTINGS, catalogue)
     ids = sorted({event.item_id for event in log.events})
     for item_id in ids[::2]:
         catalogue.set_vector(item_id, unit(rng))
     for part in batches(log.arrival(seed), seed):
-        vectors.fold(slab.fold(part))
+        slab.fold(batch_of(part))
         if rng.random() < 0.3:
             catalogue.set_vector(rng.choice(ids), unit(rng))
         if rng.random() < 0.1:
             catalogue.drop_vector(rng.choice(ids))
         if rng.random() < 0.1 and len(slab):
-            vectors.forget(rng.choice(list(slab)))
+            user_id = rng.choice(list(slab))
+            record = slab.encode(user_id)
+            slab.restore(user_id.encode(), record)
         if rng.random() < 0.4:
             users = rng.sample(list(slab), rng.randint(1, len(slab)))
-            for user_id, actual in zip(users, gathered(vectors, slab, users), strict=True):
+            for user_id, actual in zip(users, gathered(slab, users), strict=True):
                 state = slab.get(user_id)
                 assert state is not None
                 assert_same(by_definition(state, catalogue, SETTINGS), actual)
@@ -99,13 +102,13 @@ def test_restored_user_has_the_same_vectors(log: Log, seed: int) -> None:
     catalogue = Catalogue(DIM)
     for item_id in {event.item_id for event in log.events}:
         catalogue.set_vector(item_id, unit(rng))
-    slab, vectors = Slab(SETTINGS), InterestVectors(catalogue, SETTINGS)
+    slab = Slab(SETTINGS, catalogue)
     for part in batches(list(log.events), seed):
-        vectors.fold(slab.fold(part))
+        slab.fold(batch_of(part))
         users = list(slab)
-        live = gathered(vectors, slab, users)
-    restored = Slab(SETTINGS)
+        live = gathered(slab, users)
+    restored = Slab(SETTINGS, catalogue)
     for user_id in users:
         restored.restore(user_id.encode(), slab.encode(user_id))
-    for expected, actual in zip(live, gathered(InterestVectors(catalogue, SETTINGS), restored, users), strict=True):
+    for expected, actual in zip(live, gathered(restored, users), strict=True):
         assert_same(expected, actual)

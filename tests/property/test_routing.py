@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.kafka.partitioner import partition_of
-from streams.signals.routing import routed
+from streams.signals.routing import item_partitions, routed
 from streams.wire.signals import ItemEvent, decode_item_events, item_events
 
 IDS = st.sampled_from([f"item-{number}" for number in range(12)])
@@ -33,7 +33,8 @@ def test_each_owner_is_told_once_and_in_order(rows: list[ItemEvent], partitions:
         for partition in {partition_of(item_id.encode(), partitions) for item_id in (row.item_id, *row.previous)}:
             expected[partition].append(row)
     found = defaultdict(list)
-    for partition, value in routed(item_events(rows), partitions):
+    told = item_events(rows)
+    for partition, value in routed(told, item_partitions(told.ids, partitions)):
         events = decode_item_events(value)
         for number in range(len(events.item)):
             previous = tuple(events.ids[index] for index in events.previous[number].tolist() if index >= 0)

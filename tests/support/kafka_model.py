@@ -203,7 +203,7 @@ class ModelTransactions:
         except _RefusedError:
             raise FencedError("taken by another worker") from None
 
-    def commit(self, records: Sequence[OutRecord], offsets: Mapping[str, int], deadline: Deadline) -> None:
+    def commit(self, records: Iterable[OutRecord], offsets: Mapping[str, int], deadline: Deadline) -> None:
         """Commit as `PartitionTransactions.commit` does, or meet the fate."""
         del deadline
         if self._closed:
@@ -213,8 +213,9 @@ class ModelTransactions:
         if fate == "refused":
             raise CommitError("Kafka is away")
         try:
-            for number, record in enumerate(records):
-                if fate == "killed_producing" and number == len(records) // 2:
+            given = list(records)
+            for number, record in enumerate(given):
+                if fate == "killed_producing" and number == len(given) // 2:
                     raise KilledError
                 self._kafka.produce(self._id, self._epoch, record, self._clock_ms())
             if fate in {"expired", "fenced"}:

@@ -7,7 +7,6 @@ whose disorder stays within the bound.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
@@ -27,9 +26,13 @@ def time_ms(ts: int | str) -> int:
 
 @lru_cache(maxsize=65_536)
 def hash_of(type_name: str, event_id: str) -> int:
-    """Return the 64 bits that order events of one time."""
-    key = bytes([TYPES.index(type_name)])
-    return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8, key=key).digest(), "little")
+    """Return the 64 bits that order events of one time: FNV-1a begun with the type, and murmur3's finisher."""
+    mixed = 0xCBF29CE484222325 ^ TYPES.index(type_name)
+    for byte in event_id.encode():
+        mixed = (mixed ^ byte) * 0x100000001B3 % 2**64
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        mixed = (mixed ^ (mixed >> 33)) * factor % 2**64
+    return mixed ^ (mixed >> 33)
 
 
 class Oracle:

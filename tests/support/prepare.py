@@ -1,5 +1,5 @@
 """
-Fetches once what the test processes share: Kafka's jars, Redis, the default model. `tests/run` calls it first.
+Fetches and compiles once what the test processes share; `tests/run` calls it first.
 
 Two test processes that begin on a new machine would otherwise run two Mavens and two apt-gets at the same time, and
 neither shares its store with another.
@@ -8,6 +8,7 @@ neither shares its store with another.
 from __future__ import annotations
 
 from streams.encoding.source import model_folder
+from streams.interests.warm import warm
 from streams.local.kafka import kafka_jars
 from streams.local.redis import redis_server
 from streams.settings import Settings
@@ -21,6 +22,7 @@ def main() -> None:
     kafka_jars(settings.cache_dir)
     redis_server()
     model_folder(settings)
+    warm()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import orjson
 
 from streams.catalogue.matrix import Catalogue
 from streams.errors import CommitError, FencedError
+from streams.interests.state import LastList
 from streams.kafka import owner as owner_module
 from streams.kafka.deadline import Deadline
 from streams.kafka.owner import Owner
@@ -78,7 +79,7 @@ class Lists:
 
     def __init__(self) -> None:
         self.owed: dict[str, Cause] = {}
-        self._ranking: list[tuple[str, OutRecord]] = []
+        self._ranking: list[tuple[str, int, OutRecord]] = []
 
     def mark(self, partition: InterestPartition, user_id: str, cause: Cause) -> None:
         """Owe a list."""
@@ -90,27 +91,29 @@ class Lists:
         del partition
         self.owed.clear()
 
-    def owes(self, partition: InterestPartition, user_id: str) -> bool:
+    def owes(self, user_id: str) -> bool:
         """Whether a list waits or is being ranked."""
-        del partition
-        return user_id in self.owed or any(user_id == ranked for ranked, _ in self._ranking)
+        return user_id in self.owed or any(user_id == ranked for ranked, _, _ in self._ranking)
 
     def begin(self, partition: InterestPartition, count: int) -> None:
         """Take users and copy what their lists are made from."""
         seen = dict(partition.owner.consumed)
         for user_id in list(self.owed)[:count]:
             del self.owed[user_id]
-            value = orjson.dumps({"version": partition.next_version(), "seen": seen})
-            self._ranking.append((user_id, OutRecord("recommendations", user_id.encode(), value, 0)))
+            version = partition.next_version()
+            value = orjson.dumps({"version": version, "seen": seen})
+            self._ranking.append((user_id, version, OutRecord("recommendations", user_id.encode(), value, 0)))
 
     def end(self, partition: InterestPartition) -> None:
         """Publish what was begun."""
         ranked, self._ranking = self._ranking, []
         if partition.closed:
             return
-        partition.owner.send([record for _, record in ranked])
-        for user_id, _ in ranked:
-            partition.published(user_id)
+        partition.owner.send([record for _, _, record in ranked])
+        for user_id, version, _ in ranked:
+            # Sending may be how the worker hears that it was fenced; then the users are gone already.
+            if (row := partition.slab.row(user_id)) is not None:
+                partition.slab.serve(row, LastList(version, START_MS, ()))
 
 
 class SimulatedWorker:

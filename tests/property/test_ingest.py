@@ -1,0 +1,113 @@
+"""Reading events: the short way, for whole runs, gives what the definition gives record by record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.interests.ingest import Ingest
+from streams.kafka.alignment import Slice
+from streams.kafka.partitioner import partition_of
+from streams.kafka.transport import Run
+from streams.settings import EVENT_TYPES, Settings
+from streams.wire.dead_letters import DeadLetter
+from streams.wire.events import TYPE_CODES, Event, TimeBounds, decode_event
+from tests.support.bad_records import BAD_RECORDS, RECORD_TS_MS, USER, BadRecord
+from tests.support.records import FakeRecord
+
+SETTINGS = Settings(accept_items_from_events=True)
+NOW_MS = 1_800_000_000_000
+PARTITIONS = 3
+BOUNDS = TimeBounds(max_age_ms=round(SETTINGS.max_event_age_s * 1000), max_ahead_ms=120_000)
+HERE = [user for user in (f"u{number}" for number in range(40)) if partition_of(user.encode(), PARTITIONS) == 0]
+
+_IDS = st.sampled_from([*HERE, "u\u00e9", "a b", "", "\x07", "x" * 201, 7, None])
+_EXTRA = st.dictionaries(
+    st.sampled_from(["session_id", "price", "position", "item", "unknown", "query"]),
+    st.sampled_from(["s", 3, 1.5, -1, {"title": "t"}, {"title": 5}, None, [[[[[[[[[1]]]]]]]]]]),
+    max_size=2,
+)
+
+
+@st.composite
+def records(draw: st.DrawFn, offset: int) -> FakeRecord:
+    """A record: mostly an event, with anything wrong with it now and then."""
+    user = draw(st.sampled_from(HERE)) if draw(st.integers(0, 9)) else draw(_IDS)
+    fields: dict[str, Any] = {
+        "event_id": f"e{offset}" if draw(st.integers(0, 9)) else draw(_IDS),
+        "user_id": user,
+        "item_id": draw(st.sampled_from(["i1", "i2", "i\u00e9", 5])) if draw(st.integers(0, 9)) else draw(_IDS),
+        "ts": NOW_MS - draw(st.sampled_from([0, 5, 10**6, -(10**7), 10**12, 2**70])),
+    }
+    if not draw(st.integers(0, 3)):
+        fields |= draw(_EXTRA)
+    if not draw(st.integers(0, 9)):
+        del fields[draw(st.sampled_from(list(fields)))]
+    key = str(user).encode() if draw(st.integers(0, 9)) else draw(st.sampled_from([None, b"other", b"\xff"]))
+    value = orjson.dumps(fields) if fields.get("ts") != NOW_MS - 2**70 else b'{"ts":1e999}'
+    return FakeRecord(offset, NOW_MS, key, value if draw(st.integers(0, 19)) else b"{")
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[str, list[FakeRecord]]:
+    """A run of one topic."""
+    return draw(st.sampled_from(EVENT_TYPES)), [draw(records(offset)) for offset in range(draw(st.integers(1, 12)))]
+
+
+def expected(topic: str, run: list[FakeRecord], erased: dict[str, int]) -> tuple[list[Event], list[int]]:
+    """Return the events the definition gives, and the offsets of those it refuses."""
+    events, refused = [], []
+    for record in run:
+        decoded = decode_event(TYPE_CODES[topic], record.key, record.value, record.timestamp, BOUNDS)
+        if not isinstance(decoded, Event) or partition_of(record.key or b"", PARTITIONS) != 0:
+            refused.append(record.offset)
+        elif record.timestamp > erased.get(decoded.user_id, -1):
+            events.append(decoded)
+    return sorted(events, key=lambda event: (event.ts_ms, event.event_hash, event.event_id)), refused
+
+
+@settings(max_examples=300, deadline=None)
+@given(runs(), st.booleans())
+def test_both_ways_lead_to_the_same_events(run: tuple[str, list[FakeRecord]], erasing: bool) -> None:  # noqa: FBT001 -- drawn
+    """Whatever stands in a run: the same events, the same snapshots, the same records refused."""
+    topic, found = run
+    erased = {HERE[0]: NOW_MS} if erasing else {}
+    ingest = Ingest(SETTINGS, 0, PARTITIONS, set(), erased)
+    ingested = ingest.decode([Slice(Run(topic, 0, found), found, last=True)])
+    batch = ingested.batch
+    events, refused = expected(topic, found, erased)
+    acted = [event for event in events if not event.items]
+    rows = sorted(
+        zip(batch.ts.tolist(), batch.event_hash.tolist(), batch.event_ids, batch.users, batch.items, strict=True)
+    )
+
+    assert [(e.ts_ms, e.event_hash, e.event_id, e.user_id, e.item_id) for e in acted] == rows
+    assert sorted(e.event_id for e in events if e.items) == sorted(e.event_id for e in batch.impressions)
+    letters = [DeadLetter.from_record(list(record.headers or ()), record.value) for record in ingested.dead_letters]
+    assert refused == sorted(letter.offset for letter in letters)
+    snapshots = [event.item for event in acted if event.item is not None]
+    assert sorted(map(repr, snapshots)) == sorted(map(repr, ingested.snapshots))
+
+
+@pytest.mark.parametrize("bad", BAD_RECORDS, ids=lambda bad: bad.name)
+def test_a_bad_record_among_good_ones_is_refused_alone(bad: BadRecord) -> None:
+    """Each kind of bad record, hidden in a run of good events, is the only one refused, for its own reason."""
+    user = USER.decode()
+    event = {"user_id": user, "item_id": "i", "ts": RECORD_TS_MS}
+    run = [
+        FakeRecord(offset, RECORD_TS_MS, USER, orjson.dumps({**event, "event_id": f"good-{offset}"}))
+        for offset in range(4)
+    ]
+    topic = bad.type_name
+    if topic == "impressions":
+        run = []
+    run.insert(len(run) // 2, FakeRecord(99, RECORD_TS_MS, bad.key, bad.value))
+    ingested = Ingest(SETTINGS, 0, 1, {user}, {}).decode([Slice(Run(topic, 0, run), run, last=True)])
+    (letter,) = [DeadLetter.from_record(list(record.headers or ()), record.value) for record in ingested.dead_letters]
+
+    assert (bad.reason, 99) == (letter.reason, letter.offset)
+    assert len(run) - 1 == len(ingested.batch.users)

@@ -1,0 +1,28 @@
+"""Decoded events as the columns that a slab folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from streams.interests.batch import EventBatch
+from streams.wire.events import IMPRESSION, Event
+
+
+def batch_of(events: Sequence[Event]) -> EventBatch:
+    """Return events in the order of (time, hash), as `streams.interests.ingest` gives them."""
+    ordered = sorted(events, key=lambda event: (event.ts_ms, event.event_hash))
+    acted = [event for event in ordered if event.type_code != IMPRESSION]
+    count = len(acted)
+    return EventBatch(
+        users=[event.user_id for event in acted],
+        items=[event.item_id for event in acted],
+        event_ids=[event.event_id for event in acted],
+        ts=np.array([event.ts_ms for event in acted], np.int64),
+        event_hash=np.array([event.event_hash for event in acted], np.uint64),
+        kind=np.array([event.type_code for event in acted], np.uint8),
+        offset=np.arange(count),
+        record_ms=np.array([event.ts_ms for event in acted], np.int64),
+        impressions=[event for event in ordered if event.type_code == IMPRESSION],
+    )
