@@ -54,5 +54,11 @@ USERS_COOLED = Counter("freshet_users_cooled_total", "Users who left the columns
 USERS_FORGOTTEN = Counter("freshet_users_forgotten_total", "Users whose state was given up, by reason.", ["reason"])
 USERS = Gauge("freshet_users", "Users in memory, by how they are kept.", ["kept"])
 STATE_BYTES = Gauge("freshet_state_bytes", "Bytes of the user records in memory.")
+FIT_SECONDS = Histogram(
+    "freshet_neighbours_fit_seconds", "One fit of the item-to-item weights.", buckets=(0.1, 0.3, 1, 3, 10, 30, 100, 300)
+)
+FITS = Counter("freshet_neighbours_fits_total", "Fits of the item-to-item weights, by result.", ["result"])
+FIT_ITEMS = Gauge("freshet_neighbours_fit_items", "Items in the newest fit.")
+FIT_USERS = Gauge("freshet_neighbours_histories", "Users whose histories are held for the next fit.")
 STATE_DAMAGED = Counter("freshet_state_records_damaged_total", "Restored user states that could not be read.")
 CACHE_OWED = Gauge("freshet_cache_owed", "Lists that Redis did not take yet and that will be tried again.")

@@ -124,6 +124,9 @@ class Settings(BaseSettings):
     half_life_long_s: float = Field(60 * 86400.0, gt=0, description="Half-life of the long interest vector.")
     half_life_negative_s: float = Field(90 * 86400.0, gt=0, description="Half-life of the negative vector.")
     half_life_popularity_s: float = Field(14 * 86400.0, gt=0, description="Half-life of item popularity.")
+    half_life_followers_s: float = Field(
+        14 * 86400.0, gt=0, description="Half-life of the rules that tell which item follows which in a session."
+    )
 
     max_hot_users: int = Field(
         100_000,
@@ -169,6 +172,33 @@ class Settings(BaseSettings):
     # Signals
     signals_publish_interval_s: float = Field(
         1.0, gt=0, description="Time between transactions of the signals worker, and so how fresh popularity is."
+    )
+
+    neighbours_refit_interval_s: float = Field(
+        900.0,
+        ge=0,
+        description="Time between fits of the item-to-item weights from whole histories; 0 turns them off.",
+    )
+    neighbours_refit_drift: float = Field(
+        0.2, gt=0, description="A fit comes sooner, after a tenth of the interval, once this share of histories is new."
+    )
+    neighbours_window_s: float = Field(
+        7 * 86400.0, gt=0, description="How far back in `item-events` the histories are read at start."
+    )
+    neighbours_max_users: int = Field(
+        100_000,
+        ge=100,
+        le=10_000_000,
+        description="Users whose histories are held, 450 bytes each.",
+    )
+    neighbours_max_items: int = Field(
+        8_000,
+        ge=2,
+        le=30_000,
+        description="Items in a fit, the most met ones; takes 8 bytes for each pair of them while it runs.",
+    )
+    neighbours_regularisation: float = Field(
+        100.0, gt=0, description="The greater, the more histories it takes to believe that two items go together."
     )
 
     # Encoder

@@ -23,6 +23,7 @@ from streams.catalogue.records import (
 from streams.errors import DependencyError, FreshetError, RecordFormatError, TopicMismatchError
 from streams.kafka.bulk_read import reader
 from streams.kafka.deadline import Deadline
+from streams.kafka.passing import passes
 from streams.settings import Settings
 from streams.topics import full_name
 
@@ -39,20 +40,6 @@ _POLL_S = 0.1
 #: How often Kafka is asked whether it still answers; silence alone cannot tell an idle topic from a lost broker.
 _PROBE_INTERVAL_S = 5.0
 _PROBE_TIMEOUT_S = 2.0
-#: A broker's refusals that pass by themselves, as while a partition's leader moves.
-_PASSING = frozenset(
-    {
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.BROKER_NOT_AVAILABLE,
-        KafkaError.REPLICA_NOT_AVAILABLE,
-        KafkaError.NETWORK_EXCEPTION,
-        KafkaError.OFFSET_NOT_AVAILABLE,
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-    }
-)
 
 Place = tuple[str, int]
 
@@ -234,7 +221,7 @@ class Follower:
         """Note the end of a partition; let what passes by itself pass; raise for the rest."""
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- public constant
             self._unread.discard((message.topic(), message.partition()))
-        elif error.fatal() or (error.code() >= 0 and error.code() not in _PASSING):
+        elif not passes(error):
             raise DependencyError(f"following {message.topic()} failed: {error.str()}")
         else:
             _LOG.debug("kafka client reports", error=error.str())

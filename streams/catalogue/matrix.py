@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from streams import metrics
 from streams.catalogue.ids import ItemIds, ItemNames
+from streams.catalogue.neighbours import Neighbours
 from streams.catalogue.records import (
     CatalogueRecord,
     ExperimentTold,
@@ -33,6 +34,7 @@ from streams.catalogue.records import (
     VectorTold,
 )
 from streams.wire.items import Item
+from streams.wire.signals import Neighbour
 
 Floats = npt.NDArray[np.float32]
 
@@ -123,6 +125,8 @@ class Catalogue:
         Grows with each change.
     signals_revision
         Grows with each change of popularity.
+    followers, neighbours
+        What follows an item in sessions, and its fitted neighbours.
     served
         The vector space in use; None while unknown.
 
@@ -132,6 +136,8 @@ class Catalogue:
         self.served: Served | None = None
         self.revision = 0
         self.signals_revision = 0
+        self.followers = Neighbours()
+        self.neighbours = Neighbours()
         self.vectors: Floats = np.zeros((_FIRST_CAPACITY, dim or 0), np.float32)
         self.has_vector = np.zeros(_FIRST_CAPACITY, np.bool_)
         self.listed = np.zeros(_FIRST_CAPACITY, np.bool_)
@@ -320,6 +326,7 @@ class Catalogue:
                         vectors[item_id] = None
                 case SignalsTold(signals=told):
                     self.set_signals(told.item_id, told.popularity, told.ref_ts, told.trend)
+                    self._set_neighbours(told.item_id, told.followers, told.neighbours)
                 case ItemTold(item=item, source=source):
                     if self.upsert_item(item, source) and (card := self.card(item.item_id)) is not None:
                         applied.cards.append(card)
@@ -330,6 +337,7 @@ class Catalogue:
                     vectors.pop(item_id, None)
                 case SignalsGone(item_id=item_id):
                     self.set_signals(item_id, 0.0, 0)
+                    self._set_neighbours(item_id)
                 case ResetVectors(served=served):
                     self.reset_vectors(served)
                     applied.reset = True
@@ -341,6 +349,13 @@ class Catalogue:
         metrics.CATALOGUE_ITEMS.labels("with_vector").set(int(self.has_vector.sum()))
         metrics.CATALOGUE_ITEMS.labels("known").set(len(self))
         return applied
+
+    def _set_neighbours(
+        self, item_id: str, followers: Sequence[Neighbour] = (), neighbours: Sequence[Neighbour] = ()
+    ) -> None:
+        row = self.row(item_id)
+        for family, told in ((self.followers, followers), (self.neighbours, neighbours)):
+            family.set(row, self.rows([name for name, _ in told]), [weight for _, weight in told])
 
     def _list(self, item_id: str, before: Item | None) -> bool:
         card = self.card(item_id)

@@ -13,7 +13,7 @@ import typer
 
 from streams.commands.common import err, examples, guarded, out
 from streams.commands.common import settings as read_settings
-from streams.errors import FreshetError
+from streams.errors import DependencyError, FreshetError
 from streams.settings import Settings
 from streams.wire.items import Item, decode_item
 from streams.wire.limits import MAX_ITEM_BYTES, Rejected, RejectedError, check_id
@@ -22,6 +22,8 @@ app = typer.Typer(name="items", help="The shop's catalogue: load, show and delet
 
 #: Bad lines told one by one; the rest is counted.
 _MAX_TOLD = 20
+#: Neighbours shown of each family; `--json` has all.
+_MAX_NEIGHBOURS = 10
 #: A line with the largest item, its id and its line break.
 _MAX_LINE_BYTES = MAX_ITEM_BYTES + 1_024
 
@@ -207,7 +209,7 @@ def show(
     item_id: Annotated[str, typer.Argument(metavar="ITEM_ID", help="The item to look up.")],
     as_json: Annotated[bool, typer.Option("--json", help="For machines: one object.")] = False,
 ) -> None:
-    """Show what Kafka holds of one item: the snapshot, its vectors and its popularity."""
+    """Show what Kafka holds of one item: the snapshot, its vectors, its popularity and its neighbours."""
     settings = read_settings()
     report = item_report(settings, _id(item_id))
     if as_json:
@@ -224,7 +226,8 @@ def item_report(settings: Settings, item_id: str) -> dict[str, Any]:
     Return what Kafka holds of an item.
 
     The fields are `item_id`, `source` (`items`, or `item-sightings` while the shop says nothing), `deleted`, `item`
-    (the snapshot or None), `vectors` (fingerprint, dim, whether it is the served space) and `signals` (or None).
+    (the snapshot or None), `vectors` (fingerprint, dim, whether it is the served space), `signals` (the newest record
+    of `item-signals`, or None) and `titles` of the items it names, where Redis has their cards.
 
     Raises
     ------
@@ -254,7 +257,19 @@ def item_report(settings: Settings, item_id: str) -> dict[str, Any]:
     report["vectors"] = _vectors(settings, key, partitions["item-vectors"], counts["models"], deadline)
     signals = newest_records(settings, "item-signals", partitions["item-signals"], {key}, deadline).get(key)
     report["signals"] = orjson.loads(signals.value()) if signals is not None and signals.value() else None
+    report["titles"] = _titles(settings, report["signals"] or {})
     return report
+
+
+def _titles(settings: Settings, signals: dict[str, Any]) -> dict[str, str]:
+    from streams.commands.lookup import item_titles
+
+    named = [item_id for family in ("followers", "neighbours") for item_id, _ in signals.get(family, ())]
+    try:
+        return item_titles(settings, named)
+    except DependencyError:
+        # Titles are a courtesy: Kafka has what was asked for.
+        return {}
 
 
 def _vectors(settings: Settings, key: bytes, partition: int, models: int, deadline: Any) -> list[dict[str, Any]]:
@@ -302,6 +317,10 @@ def _print_item(report: dict[str, Any]) -> None:
         rows["popularity"] = (
             f"{signals['popularity']:.4g} from {signals['events']} events, trend {signals['trend']:.3g}"
         )
+        for label, family in (("followed by", "followers"), ("goes with", "neighbours")):
+            heaviest = signals.get(family, ())[:_MAX_NEIGHBOURS]
+            told = (f"{report['titles'].get(item_id, item_id)} {weight:.3f}" for item_id, weight in heaviest)
+            rows[label] = ", ".join(told) or "nothing known yet"
     for name, value in rows.items():
         shown = value if isinstance(value, bytes) else str(value)
         table.add_row(name, _plain(printable(shown)))

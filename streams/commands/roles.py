@@ -25,7 +25,7 @@ def worker() -> None:
 
 @guarded
 def signals() -> None:
-    """Run a signals worker: turns item events into decayed popularity."""
+    """Run a signals worker: turns item events into popularity and item-to-item neighbours."""
     from streams.logs import configure
     from streams.roles.signals import run
 

@@ -1,4 +1,4 @@
-"""The signals worker: item events in, decayed popularity of items out. Wiring only."""
+"""The signals worker: item events in, what is known of items out. Wiring only."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from typing import Any
 from streams.kafka.admin import require_topics, topic_partitions
 from streams.kafka.runtime import Runtime, run_role
 from streams.settings import Settings
+from streams.signals.fitting import Fit, Fitter
 from streams.signals.partition import SignalsPartition
+from streams.signals.warm import warm
 from streams.topics import full_name
+
+#: How often it is looked whether a partition has yet to publish the newest fit.
+_WATCH_S = 0.5
 
 
 class Signals:
@@ -23,6 +28,7 @@ class Signals:
         self.commit_interval_s = settings.signals_publish_interval_s
         self._settings = settings
         self._partitions = 0
+        self._fitter: Fitter | None = None
 
     def work(self, partition: int) -> SignalsPartition:
         """Make the state of one partition, empty."""
@@ -30,7 +36,7 @@ class Signals:
 
     async def start(self, runtime: Runtime) -> None:
         """
-        Check the topics.
+        Check the topics and begin to fit.
 
         Raises
         ------
@@ -38,18 +44,45 @@ class Signals:
             When a topic is missing or not as it must be; nothing was consumed.
 
         """
-        del runtime
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, require_topics, self._settings)
         counts = await loop.run_in_executor(None, topic_partitions, self._settings)
         self._partitions = counts[self.topics[0]]
+        await loop.run_in_executor(None, warm)
+        if self._settings.neighbours_refit_interval_s:
+            self._fitter = fitter = Fitter(self._settings, self._partitions)
+            fitter.start()
+            runtime.spawn(_hand_over(fitter, runtime))
 
     async def stop(self) -> None:
-        """Nothing runs beside the partitions."""
+        """End the fitter."""
+        if self._fitter is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._fitter.stop)
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Ready whenever the partitions are."""
         return True, {}
+
+
+async def _hand_over(fitter: Fitter, runtime: Runtime) -> None:
+    """Publish the newest fit in every partition, also in those taken later."""
+    while True:
+        await asyncio.sleep(_WATCH_S)
+        if fitter.error is not None:
+            raise fitter.error
+        if (fit := fitter.latest) is not None:
+            await _publish(fit, runtime)
+
+
+async def _publish(fit: Fit, runtime: Runtime) -> None:
+    for owner in list(runtime.owners.values()):
+        work = owner.work
+        if owner.state != "live" or not isinstance(work, SignalsPartition) or work.fit is fit:
+            continue
+        for records in work.fitted(fit):
+            owner.send(records)
+            # Others may run between the pieces; a partition that was lost meanwhile sends nothing.
+            await asyncio.sleep(0)
 
 
 def run(settings: Settings) -> None:

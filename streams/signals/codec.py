@@ -1,55 +1,65 @@
 """
-Records of the signals worker: its changelog `signal-state`, and the two formats it shares with the interest worker.
+Records of the signals worker's changelog `signal-state`.
 
-`signal-state` is MessagePack behind the sealed head of `streams.wire.signals`, magic `FS`.
+All of them are MessagePack behind the sealed head of `streams.wire.signals`. An item has up to three, so that each is
+written only when it changed: its demand (key: the item id, magic `FS`), its followers (magic `FF`) and its fitted
+neighbours (magic `FN`), whose keys are the item id behind a prefix that no item id can begin with.
 """
 
 from __future__ import annotations
 
-import msgspec
+from typing import NamedTuple
 
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.decay import KEPT_EPOCHS, MAX_SUM
+from models.heavy_hitters import KEPT
 from streams.errors import RecordFormatError
 from streams.signals.popularity import ItemDemand
-from streams.wire.signals import (
-    ItemSignals,
-    decode_item_events,
-    decode_item_signals,
-    encode_item_signals,
-    seal,
-    unseal,
-)
+from streams.wire.signals import MAX_NEIGHBOURS, Neighbour, seal, unseal
 
-__all__ = [
-    "ItemSignals",
-    "decode_item_events",
-    "decode_item_signals",
-    "decode_signal_state",
-    "encode_item_signals",
-    "encode_signal_state",
-]
+FOLLOWERS_PREFIX = b"\x00followers:"
+NEIGHBOURS_PREFIX = b"\x00neighbours:"
 
-_MAGIC = b"FS"
+_DEMAND, _FOLLOWERS, _NEIGHBOURS = b"FS", b"FF", b"FN"
 _VERSION = 1
+#: Half-lives since 1970: more is no time, whatever the half-life.
+_MAX_EPOCH = 2**50
+_WEIGHT = np.dtype("<f8")
 
 _Sums = list[tuple[int, int]]
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(tuple[int, int, _Sums, _Sums])
+_demand_decoder = msgspec.msgpack.Decoder(tuple[int, int, _Sums, _Sums])
+_followers_decoder = msgspec.msgpack.Decoder(tuple[int, float, list[str], bytes, bytes])
+_neighbours_decoder = msgspec.msgpack.Decoder(list[Neighbour])
+
+
+class FollowersState(NamedTuple):
+    """`models.heavy_hitters.Counted` with item ids for targets."""
+
+    epoch: int
+    total: float
+    ids: list[str]
+    weights: npt.NDArray[np.float64]
+    errors: npt.NDArray[np.float64]
 
 
 def encode_signal_state(demand: ItemDemand) -> bytes:
     """
-    Return the value of a record on `signal-state`; its key is the item id. Equal states give equal bytes.
+    Return the record value of an item's demand. Equal states give equal bytes.
 
     >>> decode_signal_state(encode_signal_state(ItemDemand({3: 7}, {}, 1_000, 1))).long
     {3: 7}
     """
     sums = [sorted(part.items()) for part in (demand.long, demand.short)]
-    return seal(_MAGIC, _VERSION, _encoder.encode((demand.events, demand.newest_ms, *sums)))
+    return seal(_DEMAND, _VERSION, _encoder.encode((demand.events, demand.newest_ms, *sums)))
 
 
 def decode_signal_state(record: bytes) -> ItemDemand:
     """
-    Read a record of `signal-state`.
+    Read the record value of an item's demand.
 
     Raises
     ------
@@ -58,7 +68,81 @@ def decode_signal_state(record: bytes) -> ItemDemand:
 
     """
     try:
-        events, newest_ms, long, short = _decoder.decode(unseal(record, _MAGIC, _VERSION, "a signal state"))
+        events, newest_ms, long, short = _demand_decoder.decode(unseal(record, _DEMAND, _VERSION, "a signal state"))
     except msgspec.DecodeError as error:
         raise RecordFormatError(f"a signal state cannot be read: {error}") from error
+    for sums in (long, short):
+        epochs = [epoch for epoch, _ in sums]
+        spans = not epochs or max(epochs) - min(epochs) < KEPT_EPOCHS
+        if not spans or not all(abs(epoch) < _MAX_EPOCH and 0 <= share <= MAX_SUM for epoch, share in sums):
+            raise RecordFormatError("a signal state has sums that cannot be")
     return ItemDemand(dict(long), dict(short), newest_ms, events)
+
+
+def encode_followers(state: FollowersState) -> bytes:
+    """
+    Return the record value of an item's followers; errors are left out while all of them are 0.
+
+    >>> state = FollowersState(1_405, 1.5, ["b"], np.array([1.5]), np.array([0.0]))
+    >>> decode_followers(encode_followers(state)).weights.tolist()
+    [1.5]
+    """
+    weights = state.weights.astype(_WEIGHT, copy=False).tobytes()
+    errors = state.errors.astype(_WEIGHT, copy=False).tobytes() if state.errors.any() else b""
+    return seal(_FOLLOWERS, _VERSION, _encoder.encode((state.epoch, state.total, state.ids, weights, errors)))
+
+
+def decode_followers(record: bytes) -> FollowersState:
+    """
+    Read the record value of an item's followers.
+
+    Raises
+    ------
+    RecordFormatError
+        When the record is cut, altered, of another version, or its numbers cannot be.
+
+    """
+    body = unseal(record, _FOLLOWERS, _VERSION, "an item's followers")
+    try:
+        epoch, total, ids, weight_bytes, error_bytes = _followers_decoder.decode(body)
+        weights = np.frombuffer(weight_bytes, _WEIGHT).astype(np.float64)
+        errors = np.frombuffer(error_bytes, _WEIGHT).astype(np.float64) if error_bytes else np.zeros(len(ids))
+    except (msgspec.DecodeError, ValueError) as error:
+        raise RecordFormatError(f"an item's followers cannot be read: {error}") from error
+    if not len(ids) == len(weights) == len(errors) <= KEPT:
+        raise RecordFormatError("an item's followers have columns of different or too great lengths")
+    # Written so that a NaN is refused too.
+    bounded = np.isfinite(total) and np.isfinite(weights).all() and (errors >= 0).all() and (errors <= weights).all()
+    if not (bounded and abs(epoch) < _MAX_EPOCH):
+        raise RecordFormatError("an item's followers must have finite weights and errors below them")
+    return FollowersState(epoch, total, ids, weights, errors)
+
+
+def encode_neighbours(neighbours: tuple[Neighbour, ...]) -> bytes:
+    """
+    Return the record value of an item's fitted neighbours.
+
+    >>> decode_neighbours(encode_neighbours((("b", 0.25),)))
+    (('b', 0.25),)
+    """
+    return seal(_NEIGHBOURS, _VERSION, _encoder.encode(neighbours))
+
+
+def decode_neighbours(record: bytes) -> tuple[Neighbour, ...]:
+    """
+    Read the record value of an item's fitted neighbours.
+
+    Raises
+    ------
+    RecordFormatError
+        When the record is cut, altered, of another version, or holds too many.
+
+    """
+    try:
+        body = unseal(record, _NEIGHBOURS, _VERSION, "an item's neighbours")
+        neighbours = tuple(_neighbours_decoder.decode(body))
+    except msgspec.DecodeError as error:
+        raise RecordFormatError(f"an item's neighbours cannot be read: {error}") from error
+    if len(neighbours) > MAX_NEIGHBOURS:
+        raise RecordFormatError(f"an item has {len(neighbours)} neighbours, {MAX_NEIGHBOURS} are kept")
+    return neighbours

@@ -1,14 +1,16 @@
-"""One owned partition of the signals worker: the demand for its items, its changelog, and what is published of it."""
+"""One owned partition of the signals worker: what it knows of its items, its changelog, and what is published."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
 import orjson
 import structlog
 from confluent_kafka import Message
 
+from models.heavy_hitters import Counted
 from streams import metrics
 from streams.errors import RecordFormatError
 from streams.kafka.alignment import Slice
@@ -16,78 +18,143 @@ from streams.kafka.owner import CONTROL_KEY, Owner
 from streams.kafka.transactions import OutRecord
 from streams.settings import Settings
 from streams.signals.codec import (
-    decode_item_events,
+    FOLLOWERS_PREFIX,
+    NEIGHBOURS_PREFIX,
+    FollowersState,
+    decode_followers,
+    decode_neighbours,
     decode_signal_state,
-    encode_item_signals,
+    encode_followers,
+    encode_neighbours,
     encode_signal_state,
 )
-from streams.signals.popularity import Popularity, demand_weights
-from streams.signals.routing import item_partitions
+from streams.signals.fitting import Fit
+from streams.signals.followers import Followers
+from streams.signals.items import ItemTable
+from streams.signals.popularity import ItemDemand, Popularity, demand_weights
 from streams.topics import full_name
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.limits import Rejected
+from streams.wire.signals import ItemEvents, ItemSignals, Neighbour, decode_item_events, encode_item_signals
 
 _LOG = structlog.get_logger(__name__)
 
+#: Items of a fit that are published in one go: some 10 ms on the loop.
+_FIT_CHUNK = 200
+
 
 class SignalsPartition:
-    """The `Work` of one partition of the signals worker."""
+    """
+    The `Work` of one partition of the signals worker.
+
+    Attributes
+    ----------
+    fit
+        The fit that was published last by this owner; None before the first.
+
+    """
 
     def __init__(
         self, settings: Settings, partition: int, partitions: int, clock: Callable[[], float] = time.time
     ) -> None:
         self.partition = partition
-        self._partitions = partitions
         self.changelog = full_name(settings, "signal-state")
-        self.popularity = Popularity(settings.half_life_popularity_s)
+        self.fit: Fit | None = None
+        self._items = ItemTable(partition, partitions)
+        self._popularity = Popularity(settings.half_life_popularity_s)
+        self._followers = Followers(settings.half_life_followers_s)
+        #: Fitted neighbours by row, as their records: objects would take ten times the room.
+        self._neighbours: dict[int, bytes] = {}
         self._signals_topic = full_name(settings, "item-signals")
         self._dead_letters_topic = full_name(settings, "dead-letters")
-        self._weights = demand_weights(settings)
+        self._weights = np.array(demand_weights(settings))
         self._clock = clock
         self._epoch = 0
-        self._changed: dict[str, None] = {}
+        self._counted: set[int] = set()
+        self._learned: set[int] = set()
         self._out: list[OutRecord] = []
-        self._owner: Owner | None = None
+
+    # Taking
 
     def restore(self, messages: Sequence[Message]) -> None:
-        """Take in changelog records; a damaged one is told and costs that item's history."""
+        """Take in changelog records; a damaged one is told and costs that part of the item's history."""
         for message in messages:
             key, value = message.key(), message.value()
             if key == CONTROL_KEY:
                 self._epoch = int(orjson.loads(value)["epoch"])
                 continue
             try:
-                if value is not None:
-                    self.popularity.restore(key.decode(), decode_signal_state(value))
-            except (RecordFormatError, UnicodeDecodeError) as error:
+                self._restore(key, value)
+            except (RecordFormatError, UnicodeDecodeError, KeyError) as error:
                 metrics.STATE_DAMAGED.inc()
                 _LOG.error("state_record_damaged", partition=self.partition, offset=message.offset(), error=str(error))
         metrics.RESTORED.inc(len(messages))
 
+    def _restore(self, key: bytes, value: bytes | None) -> None:
+        if key.startswith(FOLLOWERS_PREFIX):
+            row = self._items.row(key.removeprefix(FOLLOWERS_PREFIX).decode())
+            if value is not None:
+                state = decode_followers(value)
+                targets = self._items.numbers(state.ids).astype(np.int32)
+                self._followers.restore(row, Counted(state.epoch, state.total, targets, state.weights, state.errors))
+        elif key.startswith(NEIGHBOURS_PREFIX):
+            row = self._items.row(key.removeprefix(NEIGHBOURS_PREFIX).decode())
+            if value is None:
+                self._neighbours.pop(row, None)
+            else:
+                decode_neighbours(value)
+                self._neighbours[row] = value
+        elif value is not None:
+            self._popularity.restore(self._items.row(key.decode()), decode_signal_state(value))
+
     def opened(self, owner: Owner) -> Iterable[OutRecord]:
         """Begin a new epoch."""
-        self._owner = owner
+        del owner
         self._epoch += 1
         return [OutRecord(self.changelog, CONTROL_KEY, orjson.dumps({"epoch": self._epoch}), self.partition)]
 
+    def caught_up(self) -> None:
+        """Nothing waits for this role's catching up."""
+
+    # Folding
+
     def fold(self, pieces: Sequence[Slice]) -> None:
-        """Count the events of each batch; a batch that cannot be read becomes a dead letter."""
-        counted = 0
+        """
+        Take in batches.
+
+        1. Decode; a batch that cannot be read becomes a dead letter.
+        2. Count the events of this partition's items.
+        3. Learn what follows this partition's items.
+        """
+        # Step 1.
+        batches: list[ItemEvents] = []
         for piece in pieces:
             for record in piece.records:
                 try:
-                    events = decode_item_events(record.value or b"")
+                    batches.append(decode_item_events(record.value or b""))
                 except RecordFormatError as error:
                     self._refuse(piece.run.topic, record.offset, record.key, record.value, str(error))
-                    continue
-                own = item_partitions(events.ids, self._partitions)[events.item] == self.partition
-                counted += int(own.sum())
-                for item, ts_ms, type_code in zip(
-                    events.item[own].tolist(), events.ts_ms[own].tolist(), events.type_code[own].tolist(), strict=True
-                ):
-                    self.popularity.add(events.ids[item], ts_ms, self._weights[type_code])
-                    self._changed[events.ids[item]] = None
-        metrics.SIGNAL_EVENTS.inc(counted)
+        if not batches:
+            return
+        numbers = [self._items.numbers(batch.ids) for batch in batches]
+        item = np.concatenate([ids[batch.item] for ids, batch in zip(numbers, batches, strict=True)])
+        # One more entry, so that -1 (no item) stays -1.
+        previous = np.concatenate(
+            [np.append(ids, -1)[batch.previous] for ids, batch in zip(numbers, batches, strict=True)]
+        )
+        ts_ms = np.concatenate([batch.ts_ms for batch in batches])
+        weights = self._weights[np.concatenate([batch.type_code for batch in batches])]
+        # Step 2.
+        rows = self._items.rows(item)
+        own = rows >= 0
+        self._popularity.add(rows[own], ts_ms[own], weights[own])
+        self._counted.update(np.unique(rows[own]).tolist())
+        metrics.SIGNAL_EVENTS.inc(int(own.sum()))
+        # Step 3.
+        leads = (weights > 0) & (previous >= 0).any(axis=1)
+        from_rows = np.where(previous >= 0, self._items.rows(previous), -1)
+        learned = self._followers.learn(item[leads], previous[leads], from_rows[leads], ts_ms[leads])
+        self._learned.update(learned.tolist())
 
     def _refuse(self, topic: str, offset: int, key: bytes | None, value: bytes | None, error: str) -> None:
         metrics.DEAD_LETTERS.labels("item-events", "wrong_type").inc()
@@ -96,27 +163,77 @@ class SignalsPartition:
         )
         self._out.append(OutRecord(self._dead_letters_topic, topic.encode(), value, headers=letter.headers()))
 
-    def caught_up(self) -> None:
-        """Nothing waits for this role's catching up."""
+    # Committing
 
     def gather(self) -> Sequence[OutRecord]:
         """Return the changed items' state and their signals."""
         records, self._out = self._out, []
-        changed, self._changed = self._changed, {}
-        records.extend(
-            OutRecord(
-                self.changelog, item_id.encode(), encode_signal_state(self.popularity.state(item_id)), self.partition
-            )
-            for item_id in changed
-        )
-        # In the same transaction as the state: what is published is never behind what was counted.
-        records.extend(
-            OutRecord(self._signals_topic, item_id.encode(), encode_item_signals(self.popularity.signals(item_id)))
-            for item_id in changed
-        )
-        metrics.SIGNALS_PUBLISHED.inc(len(changed))
+        counted, self._counted = self._counted, set()
+        learned, self._learned = self._learned, set()
+        for row in counted | learned:
+            key, demand = self._items.item_id(row).encode(), self._popularity.state(row)
+            if row in counted:
+                records.append(OutRecord(self.changelog, key, encode_signal_state(demand), self.partition))
+            if row in learned:
+                value = encode_followers(self._followers_state(row))
+                records.append(OutRecord(self.changelog, FOLLOWERS_PREFIX + key, value, self.partition))
+            # In the same transaction as the state: what is published is never behind what was counted.
+            records.append(self._signals_record(row, demand))
+        metrics.SIGNALS_PUBLISHED.inc(len(counted | learned))
         return records
+
+    def _followers_state(self, row: int) -> FollowersState:
+        counted = self._followers.state(row)
+        ids = [self._items.ids[target] for target in counted.targets.tolist()]
+        return FollowersState(counted.epoch, counted.total, ids, counted.weights, counted.errors)
+
+    def _signals_record(self, row: int, demand: ItemDemand) -> OutRecord:
+        """Tell what is known of an item, as of its newest event."""
+        newest = demand.newest_ms
+        fitted: tuple[Neighbour, ...] = decode_neighbours(self._neighbours[row]) if row in self._neighbours else ()
+        signals = ItemSignals(
+            self._items.item_id(row),
+            self._popularity.value(demand, newest),
+            newest,
+            self._popularity.trend(demand, newest),
+            demand.events,
+            self._followers.published(row, self._items),
+            fitted,
+        )
+        return OutRecord(self._signals_topic, signals.item_id.encode(), encode_item_signals(signals))
+
+    # Fitted neighbours
+
+    def fitted(self, fit: Fit) -> Iterator[list[OutRecord]]:
+        """
+        Take the neighbours of a fit; yield what is to be sent, in pieces between which others may run.
+
+        Items that the fit no longer holds lose their neighbours.
+        """
+        self.fit = fit
+        places = np.flatnonzero(fit.partitions == self.partition).tolist()
+        kept = {fit.ids[place] for place in places}
+        gone = [row for row in self._neighbours if self._items.item_id(row) not in kept]
+        for begin in range(0, len(places), _FIT_CHUNK):
+            records: list[OutRecord] = []
+            for place in places[begin : begin + _FIT_CHUNK]:
+                records.extend(self._fitted(self._items.row(fit.ids[place]), encode_neighbours(fit.neighbours(place))))
+            metrics.SIGNALS_PUBLISHED.inc(len(records) // 2)
+            yield records
+        for begin in range(0, len(gone), _FIT_CHUNK):
+            yield [record for row in gone[begin : begin + _FIT_CHUNK] for record in self._fitted(row, None)]
+
+    def _fitted(self, row: int, value: bytes | None) -> Iterator[OutRecord]:
+        if value == self._neighbours.get(row):
+            return
+        if value is None:
+            del self._neighbours[row]
+        else:
+            self._neighbours[row] = value
+        yield OutRecord(self.changelog, NEIGHBOURS_PREFIX + self._items.item_id(row).encode(), value, self.partition)
+        yield self._signals_record(row, self._popularity.state(row))
 
     def close(self) -> None:
         """Let go: the items are the next owner's."""
-        self._changed.clear()
+        self._counted.clear()
+        self._learned.clear()

@@ -1,22 +1,24 @@
 """
 Decayed popularity of items, exact: integer sums by epoch, so that order, merging and replay change nothing.
 
-One `Popularity` holds the items of one owned partition.
+One `Popularity` holds the items of one owned partition, by row.
 """
 
 from __future__ import annotations
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from models.decay import KEPT_EPOCHS, decayed_sum, epoch_share
+from models.decay import KEPT_EPOCHS, NO_EPOCH, add_to_epochs, decayed_sum, epoch_shares
 from streams.settings import EVENT_TYPES, Settings
-from streams.wire.signals import ItemSignals
 
 _DAY_S = 86_400.0
-#: Sums stop here, so that they fit the record's 64 bits: some 900 million purchases of one item in one half-life.
-_MAX_SUM = 2**63 - 1
+_FIRST_ROWS = 1_024
 #: Types that are no demand.
 _NOT_DEMAND = ("dislikes", "impressions")
+
+Ints = npt.NDArray[np.int64]
 
 
 def demand_weights(settings: Settings) -> tuple[float, ...]:
@@ -50,9 +52,40 @@ class ItemDemand(msgspec.Struct, gc=False):
     events: int = 0
 
 
+class _Sums:
+    """Sums by epoch of all rows for one half-life."""
+
+    def __init__(self, half_life_s: float) -> None:
+        self.half_life_s = half_life_s
+        self._sums = np.zeros((_FIRST_ROWS, KEPT_EPOCHS), np.int64)
+        self._newest = np.full(_FIRST_ROWS, NO_EPOCH, np.int64)
+
+    def add(self, rows: Ints, ts_ms: Ints, weights: npt.NDArray[np.float64]) -> None:
+        add_to_epochs(rows, *epoch_shares(ts_ms, weights, self.half_life_s), self._sums, self._newest)
+
+    def get(self, row: int) -> dict[int, int]:
+        newest = int(self._newest[row])
+        if newest == NO_EPOCH:
+            return {}
+        epochs = range(newest - KEPT_EPOCHS + 1, newest + 1)
+        sums = self._sums[row].tolist()
+        return {epoch: share for epoch in epochs if (share := sums[epoch % KEPT_EPOCHS])}
+
+    def set(self, row: int, sums: dict[int, int]) -> None:
+        self._sums[row] = 0
+        self._newest[row] = max(sums, default=NO_EPOCH)
+        for epoch, share in sums.items():
+            self._sums[row, epoch % KEPT_EPOCHS] = share
+
+    def reserve(self, rows: int) -> None:
+        more = rows - len(self._newest)
+        self._sums = np.concatenate((self._sums, np.zeros((more, KEPT_EPOCHS), np.int64)))
+        self._newest = np.append(self._newest, np.full(more, NO_EPOCH, np.int64))
+
+
 class Popularity:
     """
-    Demand for items.
+    Demand for items: 408 bytes each.
 
     Parameters
     ----------
@@ -64,71 +97,67 @@ class Popularity:
     """
 
     def __init__(self, half_life_s: float, trend_half_life_s: float = _DAY_S) -> None:
-        self._long_s = half_life_s
-        self._short_s = trend_half_life_s
-        self._items: dict[str, ItemDemand] = {}
+        self._long = _Sums(half_life_s)
+        self._short = _Sums(trend_half_life_s)
+        self._newest_ms = np.zeros(_FIRST_ROWS, np.int64)
+        self._events = np.zeros(_FIRST_ROWS, np.int64)
 
-    def __len__(self) -> int:
-        """Return the number of items."""
-        return len(self._items)
+    def add(self, rows: Ints, ts_ms: Ints, weights: npt.NDArray[np.float64]) -> None:
+        """
+        Count events.
 
-    def add(self, item_id: str, ts_ms: int, weight: float) -> None:
-        """Count one event of an item, of a weight of 0 (no demand) or more."""
-        demand = self._items.get(item_id)
-        if demand is None:
-            demand = self._items[item_id] = ItemDemand({}, {})
-        demand.events += 1
-        demand.newest_ms = max(demand.newest_ms, ts_ms)
-        _add(demand.long, ts_ms, weight, self._long_s)
-        _add(demand.short, ts_ms, weight, self._short_s)
+        Parameters
+        ----------
+        rows, ts_ms
+            (n,) each: of which item, and when.
+        weights
+            (n,) float64, 0 (no demand) or more.
 
-    def value(self, item_id: str, now_ms: int) -> float:
+        """
+        if not len(rows):
+            return
+        self._reserve(int(rows.max()) + 1)
+        self._long.add(rows, ts_ms, weights)
+        self._short.add(rows, ts_ms, weights)
+        np.maximum.at(self._newest_ms, rows, ts_ms)
+        np.add.at(self._events, rows, 1)
+
+    def value(self, demand: ItemDemand, now_ms: int) -> float:
         """Return the decayed mass of an item; 0 for one never met."""
-        demand = self._items.get(item_id)
-        return decayed_sum(demand.long, now_ms, self._long_s) if demand is not None else 0.0
+        return decayed_sum(demand.long, now_ms, self._long.half_life_s)
 
-    def trend(self, item_id: str, now_ms: int) -> float:
+    def trend(self, demand: ItemDemand, now_ms: int) -> float:
         """
         Return the rate of the last day over the long-term rate; 0 without demand.
 
         A steady rate r gives a decayed mass of r x half-life / ln 2, so steady demand reads 1.
         """
-        demand = self._items.get(item_id)
-        if demand is None or not (long := decayed_sum(demand.long, now_ms, self._long_s)) > 0:
+        if not (long := self.value(demand, now_ms)) > 0:
             return 0.0
-        return decayed_sum(demand.short, now_ms, self._short_s) / self._short_s / (long / self._long_s)
+        short = decayed_sum(demand.short, now_ms, self._short.half_life_s)
+        return short / self._short.half_life_s / (long / self._long.half_life_s)
 
-    def signals(self, item_id: str) -> ItemSignals:
-        """
-        Return what is published of an item, as of its newest event.
+    def state(self, row: int) -> ItemDemand:
+        """Return a copy of what is kept of an item; nothing for one never met."""
+        if row >= len(self._events):
+            return ItemDemand({}, {})
+        newest_ms, events = int(self._newest_ms[row]), int(self._events[row])
+        return ItemDemand(self._long.get(row), self._short.get(row), newest_ms, events)
 
-        Raises
-        ------
-        KeyError
-            For an item never met.
-
-        """
-        demand = self._items[item_id]
-        newest = demand.newest_ms
-        return ItemSignals(item_id, self.value(item_id, newest), newest, self.trend(item_id, newest), demand.events)
-
-    def state(self, item_id: str) -> ItemDemand:
-        """Return what is kept of an item, to be stored at once: it changes with the next event."""
-        return self._items[item_id]
-
-    def restore(self, item_id: str, demand: ItemDemand) -> None:
+    def restore(self, row: int, demand: ItemDemand) -> None:
         """Take back what was stored of an item."""
-        self._items[item_id] = demand
+        self._reserve(row + 1)
+        self._long.set(row, demand.long)
+        self._short.set(row, demand.short)
+        self._newest_ms[row] = demand.newest_ms
+        self._events[row] = demand.events
 
-
-def _add(epochs: dict[int, int], ts_ms: int, weight: float, half_life_s: float) -> None:
-    epoch, share = epoch_share(ts_ms, weight, half_life_s)
-    if not share:
-        return
-    newest = max(epochs, default=epoch)
-    if epoch <= newest - KEPT_EPOCHS:
-        return
-    epochs[epoch] = min(epochs.get(epoch, 0) + share, _MAX_SUM)
-    # Dropped by distance to the newest epoch, not by arrival: what is left does not depend on the order.
-    for old in [known for known in epochs if known <= epoch - KEPT_EPOCHS]:
-        del epochs[old]
+    def _reserve(self, rows: int) -> None:
+        if rows <= len(self._events):
+            return
+        rows = max(rows, 2 * len(self._events))
+        more = rows - len(self._events)
+        self._long.reserve(rows)
+        self._short.reserve(rows)
+        self._newest_ms = np.append(self._newest_ms, np.zeros(more, np.int64))
+        self._events = np.append(self._events, np.zeros(more, np.int64))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
+from streams.errors import RecordFormatError
 from streams.signals.codec import (
-    ItemSignals,
-    decode_item_signals,
+    FollowersState,
+    decode_followers,
+    decode_neighbours,
     decode_signal_state,
-    encode_item_signals,
+    encode_followers,
+    encode_neighbours,
     encode_signal_state,
 )
 from streams.signals.popularity import ItemDemand
+from streams.wire.signals import ItemSignals, decode_item_signals, encode_item_signals, seal
 
 STATE = ItemDemand({1405: 1_518_500_250, 1404: 2**40}, {19_675: 7}, 1_700_000_000_000, 3)
 STATE_RECORD = bytes.fromhex(
@@ -35,3 +42,94 @@ def test_item_signals() -> None:
 def test_newer_fields_are_ignored() -> None:
     """A later version may add to the signals; this one still reads them."""
     assert decode_item_signals(SIGNALS_RECORD[:-1] + b',"neighbours":[]}') == SIGNALS
+
+
+FOLLOWERS = FollowersState(1_405, 2.5, ["i2", "物"], np.array([1.5, 1.0]), np.array([0.0, 0.0]))
+FOLLOWERS_RECORD = bytes.fromhex(
+    "46460100" "3836054c"
+    "95cd057dcb400400000000000092a26932a3e789a9c410000000000000f83f000000000000f03fc400"
+)  # fmt: skip
+NEIGHBOURS = (("i2", 0.25), ("物", 0.125))
+NEIGHBOURS_RECORD = bytes.fromhex(
+    "464e0100" "a3720620"
+    "9292a26932cb3fd000000000000092a3e789a9cb3fc0000000000000"
+)  # fmt: skip
+
+
+def test_followers() -> None:
+    """Columns with ids; errors only where there are any."""
+    assert FOLLOWERS_RECORD.hex() == encode_followers(FOLLOWERS).hex()
+    found = decode_followers(FOLLOWERS_RECORD)
+    assert (found.epoch, found.total, found.ids) == (1_405, 2.5, ["i2", "物"])
+    assert (found.weights.tolist(), found.errors.tolist()) == ([1.5, 1.0], [0.0, 0.0])
+    uncertain = FOLLOWERS._replace(errors=np.array([0.5, 0.0]))
+    assert decode_followers(encode_followers(uncertain)).errors.tolist() == [0.5, 0.0]
+
+
+def test_fitted_neighbours() -> None:
+    """Pairs of item id and weight."""
+    assert NEIGHBOURS_RECORD.hex() == encode_neighbours(NEIGHBOURS).hex()
+    assert decode_neighbours(NEIGHBOURS_RECORD) == NEIGHBOURS
+
+
+def test_signals_with_neighbours() -> None:
+    """Both families are pairs of item id and weight; a record without them reads as none."""
+    signals = ItemSignals("i1", 2.5, 1_700_000_000_000, 1.25, 3, (("i2", 0.5),), (("i3", 0.25),))
+    record = SIGNALS_RECORD[:-1] + b',"followers":[["i2",0.5]],"neighbours":[["i3",0.25]]}'
+
+    assert record == encode_item_signals(signals)
+    assert decode_item_signals(record) == signals
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b',"followers":[["i2",-0.5]]}',
+        b',"followers":[["",0.5]]}',
+        b',"followers":[["i2",0]]}',
+        b',"neighbours":[["i2",1e999]]}',
+        b',"neighbours":[["i2"]]}',
+        b',"neighbours":[' + b",".join([b'["i2",0.5]'] * 65) + b"]}",
+    ],
+)
+def test_neighbours_that_cannot_be_are_refused(told: bytes) -> None:
+    """Weights are positive and finite, and there are at most 64."""
+    with pytest.raises(RecordFormatError):
+        decode_item_signals(SIGNALS_RECORD[:-1] + told)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        FOLLOWERS._replace(ids=["i2"]),
+        FOLLOWERS._replace(weights=np.array([1.5, float("nan")])),
+        FOLLOWERS._replace(errors=np.array([1.6, 0.0])),
+        FOLLOWERS._replace(total=float("inf")),
+        FOLLOWERS._replace(epoch=2**60),
+        FOLLOWERS._replace(ids=["x"] * 257, weights=np.ones(257), errors=np.zeros(257)),
+    ],
+)
+def test_followers_that_cannot_be_are_refused(state: FollowersState) -> None:
+    """A record with a right checksum is checked as well."""
+    with pytest.raises(RecordFormatError):
+        decode_followers(encode_followers(state))
+
+
+@pytest.mark.parametrize("demand", [ItemDemand({1: -1}, {}), ItemDemand({1: 1, 30: 1}, {}), ItemDemand({}, {1: 2**63})])
+def test_sums_that_cannot_be_are_refused(demand: ItemDemand) -> None:
+    """Negative, too great, or further apart than is kept."""
+    with pytest.raises(RecordFormatError):
+        decode_signal_state(encode_signal_state(demand))
+
+
+@pytest.mark.parametrize("body", [b"", b"\x91", b"\x94"])
+def test_bodies_that_are_no_message_are_refused(body: bytes) -> None:
+    """Every reader refuses what it cannot read, whatever the checksum says."""
+    with pytest.raises(RecordFormatError):
+        decode_followers(seal(b"FF", 1, body))
+    with pytest.raises(RecordFormatError):
+        decode_neighbours(seal(b"FN", 1, body))
+    with pytest.raises(RecordFormatError):
+        decode_signal_state(seal(b"FS", 1, body))
+    with pytest.raises(RecordFormatError):
+        decode_neighbours(encode_neighbours((("i", 1.0),) * 65))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.decay import KEPT_EPOCHS, epoch_share
 from streams.signals.codec import decode_signal_state, encode_signal_state
 from streams.signals.popularity import Popularity
 
@@ -18,11 +21,20 @@ EVENTS = st.lists(
 )
 
 
+def count(popularity: Popularity, *events: tuple[int, float]) -> None:
+    """Count events of row 0 in one batch."""
+    ts_ms = np.array([START_MS + age_ms for age_ms, _ in events], np.int64)
+    popularity.add(np.zeros(len(events), np.int64), ts_ms, np.array([weight for _, weight in events]))
+
+
+# Compiled here, before Hypothesis looks at the clock.
+count(Popularity(1.0), (0, 1.0))
+
+
 def counted(events: list[tuple[int, float]]) -> Popularity:
     """Count events of one item with half-lives of a day and of six hours."""
     popularity = Popularity(86_400.0, 21_600.0)
-    for age_ms, weight in events:
-        popularity.add("i", START_MS + age_ms, weight)
+    count(popularity, *events)
     return popularity
 
 
@@ -31,8 +43,8 @@ def test_order_does_not_matter(events: list[tuple[int, float]], seed: int) -> No
     """Any order gives the same record bytes, dropped epochs included."""
     shuffled = list(events)
     random.Random(seed).shuffle(shuffled)
-    expected = encode_signal_state(counted(events).state("i"))
-    assert expected == encode_signal_state(counted(shuffled).state("i"))
+    expected = encode_signal_state(counted(events).state(0))
+    assert expected == encode_signal_state(counted(shuffled).state(0))
 
 
 @given(EVENTS, EVENTS)
@@ -41,15 +53,27 @@ def test_a_restored_state_goes_on_as_if_never_stopped(
 ) -> None:
     """Stop, store, restore and go on gives what going on without a stop gives."""
     restored = Popularity(86_400.0, 21_600.0)
-    restored.restore("i", decode_signal_state(encode_signal_state(counted(before).state("i"))))
-    for age_ms, weight in after:
-        restored.add("i", START_MS + age_ms, weight)
-    assert counted(before + after).signals("i") == restored.signals("i")
+    restored.restore(0, decode_signal_state(encode_signal_state(counted(before).state(0))))
+    count(restored, *after)
+
+    assert counted(before + after).state(0) == restored.state(0)
+
+
+@given(EVENTS)
+def test_sums_are_those_of_plain_loops(events: list[tuple[int, float]]) -> None:
+    """Every share is that of `epoch_share`, bit by bit, and epochs far behind the newest are dropped."""
+    sums: defaultdict[int, int] = defaultdict(int)
+    for age_ms, weight in events:
+        epoch, share = epoch_share(START_MS + age_ms, weight, 86_400.0)
+        sums[epoch] += share
+    expected = {epoch: share for epoch, share in sums.items() if epoch > max(sums) - KEPT_EPOCHS}
+
+    assert expected == counted(events).state(0).long
 
 
 @given(EVENTS)
 def test_states_are_bounded(events: list[tuple[int, float]]) -> None:
     """No more epochs are kept than matter, however far apart the events lie."""
-    state = counted(events).state("i")
+    state = counted(events).state(0)
     assert max(len(state.long), len(state.short)) <= 24
     assert state.events == len(events)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from streams.catalogue.matrix import Catalogue
+from streams.catalogue.neighbours import Neighbours
 from streams.catalogue.records import (
     CatalogueRecord,
     ExperimentTold,
@@ -146,6 +148,49 @@ def test_popularity_compares_masses_of_different_times() -> None:
     catalogue.apply([SignalsGone("new"), SignalsTold(ItemSignals("unknown", 2.0, 1_000_000, 1.5, 3))])
     assert catalogue.popularity[:3].tolist() == [1.0, 0.0, 0.25]
     assert catalogue.trend[2] == 1.5
+
+
+def test_neighbours_are_held_by_row() -> None:
+    """Each record replaces both families; a record without them, and a tombstone, forget them."""
+    catalogue = Catalogue(2)
+    catalogue.row("a")
+    told = ItemSignals("b", 1.0, 1, 1.0, 1, (("c", 0.5), ("a", 0.25)), (("d", 0.125),))
+    catalogue.apply([SignalsTold(told), SignalsTold(ItemSignals("d", 1.0, 1, 1.0, 1, (("b", 1.0),)))])
+    b, d = catalogue.row("b"), catalogue.row("d")
+
+    assert (["c", "a"], [0.5, 0.25]) == named(catalogue, catalogue.followers.of(b))
+    assert (["d"], [0.125]) == named(catalogue, catalogue.neighbours.of(b))
+    assert ([], []) == named(catalogue, catalogue.neighbours.of(d))
+    catalogue.apply([SignalsTold(ItemSignals("b", 1.0, 2, 1.0, 2, (("a", 1.0),))), SignalsGone("d")])
+    assert (["a"], [1.0]) == named(catalogue, catalogue.followers.of(b))
+    assert [0, 0] == [len(catalogue.neighbours.of(row)[0]) for row in (b, d)]
+    assert (1, 0) == (len(catalogue.followers), len(catalogue.neighbours))
+
+
+def named(catalogue: Catalogue, neighbours: tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]) -> object:
+    """Rows as ids, with their weights."""
+    rows, weights = neighbours
+    return [catalogue.item_id(row) for row in rows], weights.tolist()
+
+
+def test_neighbours_of_many_items() -> None:
+    """Full lists and empty ones, set again and again, in any order: what was set last is there, in its room."""
+    random = np.random.default_rng(5)
+    neighbours, expected = Neighbours(), {}
+    for row in random.permutation(np.repeat(np.arange(500), 4)).tolist():
+        rows = random.permutation(1_000)[: random.choice([0, 1, 64])]
+        neighbours.set(row, rows, rows / 1_024)
+        expected[row] = (rows.tolist(), (rows / 1_024).tolist())
+
+    for row in range(600):
+        found = neighbours.of(row)
+        assert expected.get(row, ([], [])) == (found[0].tolist(), found[1].tolist())
+    assert len(neighbours) == sum(bool(rows) for rows, _ in expected.values())
+    assert neighbours._rows.shape[0] <= 512
+    with pytest.raises(ValueError, match="neighbours of shape"):
+        neighbours.set(1, range(65), [1.0] * 65)
+    with pytest.raises(ValueError, match="neighbours of shape"):
+        neighbours.set(1, [1, 2], [1.0])
 
 
 @pytest.mark.parametrize("more", [1, 64, 65, 500])

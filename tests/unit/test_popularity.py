@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from streams.errors import RecordFormatError
@@ -11,40 +12,47 @@ from streams.signals.popularity import ItemDemand, Popularity, demand_weights
 from streams.wire.events import TYPE_CODES
 
 DAY_MS = 86_400_000
+ROW = 3
 NOW_MS = 1_700_000_000_000
+
+
+def count(popularity: Popularity, ts_ms: int, weight: float) -> None:
+    """Count one event of the item."""
+    popularity.add(np.array([ROW]), np.array([ts_ms]), np.array([weight]))
 
 
 def test_a_mass_halves_with_the_half_life() -> None:
     """Two purchases, one of them a half-life old, weigh one and a half."""
     popularity = Popularity(14 * 86_400.0)
-    popularity.add("i", NOW_MS - 14 * DAY_MS, 5.0)
-    popularity.add("i", NOW_MS, 5.0)
-    assert popularity.value("i", NOW_MS) == pytest.approx(7.5, rel=1e-8)
-    assert popularity.value("i", NOW_MS + 14 * DAY_MS) == pytest.approx(3.75, rel=1e-8)
-    assert popularity.value("never met", NOW_MS) == 0.0
+    count(popularity, NOW_MS - 14 * DAY_MS, 5.0)
+    count(popularity, NOW_MS, 5.0)
+    assert popularity.value(popularity.state(ROW), NOW_MS) == pytest.approx(7.5, rel=1e-8)
+    assert popularity.value(popularity.state(ROW), NOW_MS + 14 * DAY_MS) == pytest.approx(3.75, rel=1e-8)
+    assert popularity.value(popularity.state(5_000), NOW_MS) == 0.0
 
 
 def test_steady_demand_has_a_trend_of_one_and_a_rush_more() -> None:
     """One event an hour for five months reads 1; a day of ten an hour after it reads well above."""
     popularity = Popularity(14 * 86_400.0)
     for hour in range(150 * 24):
-        popularity.add("i", NOW_MS + hour * 3_600_000, 1.0)
+        count(popularity, NOW_MS + hour * 3_600_000, 1.0)
     end_ms = NOW_MS + 150 * DAY_MS
-    assert popularity.trend("i", end_ms) == pytest.approx(1.0, abs=0.05)
+    assert popularity.trend(popularity.state(ROW), end_ms) == pytest.approx(1.0, abs=0.05)
     for tenth in range(240):
-        popularity.add("i", end_ms + tenth * 360_000, 1.0)
-    assert popularity.trend("i", end_ms + DAY_MS) > 3
+        count(popularity, end_ms + tenth * 360_000, 1.0)
+    assert popularity.trend(popularity.state(ROW), end_ms + DAY_MS) > 3
 
 
 def test_signals_are_as_of_the_newest_event() -> None:
     """A late event does not move the reference time back."""
     popularity = Popularity(14 * 86_400.0)
-    popularity.add("i", NOW_MS, 1.0)
-    popularity.add("i", NOW_MS - DAY_MS, 0.0)
-    signals = popularity.signals("i")
-    assert (signals.ref_ts, signals.events) == (NOW_MS, 2)
-    assert signals.popularity == pytest.approx(1.0)
-    assert len(popularity) == 1
+    count(popularity, NOW_MS, 1.0)
+    count(popularity, NOW_MS - DAY_MS, 0.0)
+    demand = popularity.state(ROW)
+
+    assert (demand.newest_ms, demand.events) == (NOW_MS, 2)
+    assert popularity.value(popularity.state(ROW), NOW_MS) == pytest.approx(1.0)
+    assert popularity.state(ROW + 1) == popularity.state(5_000) == ItemDemand({}, {})
 
 
 def test_dislikes_and_impressions_are_no_demand() -> None:

@@ -1,0 +1,81 @@
+"""
+Sequential rules: what follows an item within a session.
+
+An event with items met before it in the same session adds, for each of these, 1 / distance to the rule from it to the
+event's item; an item met twice counts at its nearer place. Weights decay by event time; the rules of an item are a
+bounded sketch (`models.heavy_hitters`), of which the heaviest are published as shares.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from models.decay import epoch_shares
+from models.heavy_hitters import Counted, HeavyHitters
+from streams.signals.items import ItemTable
+from streams.wire.signals import MAX_NEIGHBOURS, PREVIOUS
+
+Ints = npt.NDArray[np.int64]
+
+#: Decimals of a published share: 64 of them stay readable and small.
+_DECIMALS = 6
+_WEIGHTS = 1.0 / np.arange(1, PREVIOUS + 1)
+
+
+class Followers:
+    """
+    Rules of the items of one owned partition, by row.
+
+    The sketch of an item is a function of the sequence of its events; published weights are what is certain: the
+    sketch's lower bound, over the weight of all rules of the item.
+    """
+
+    def __init__(self, half_life_s: float) -> None:
+        self._half_life_s = half_life_s
+        self._hitters = HeavyHitters()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the sketches."""
+        return self._hitters.nbytes
+
+    def learn(self, item: Ints, previous: Ints, rows: Ints, ts_ms: Ints) -> Ints:
+        """
+        Take in events, in order; return the rows whose rules changed.
+
+        Parameters
+        ----------
+        item, ts_ms
+            (n,) each: number of the event's item, and its time.
+        previous, rows
+            (n, 3) each: numbers of the items before, newest first, -1 where there is none; and their rows, -1 where
+            they are not of this partition.
+
+        """
+        counts = (previous >= 0) & (rows >= 0) & (previous != item[:, None])
+        for later in range(1, PREVIOUS):
+            for nearer in range(later):
+                counts[:, later] &= previous[:, later] != previous[:, nearer]
+        event, step = np.nonzero(counts)
+        epochs, shares = epoch_shares(ts_ms[event], _WEIGHTS[step], self._half_life_s)
+        changed = rows[event, step]
+        self._hitters.learn(changed, item[event].astype(np.int32), epochs, shares)
+        return np.unique(changed)
+
+    def published(self, row: int, items: ItemTable) -> tuple[tuple[str, float], ...]:
+        """Return (item id, share in 0..1) of the heaviest rules of a row, heaviest first."""
+        counted = self._hitters.counted(row)
+        certain = counted.weights - counted.errors
+        heaviest = np.argsort(-certain, kind="stable")[:MAX_NEIGHBOURS]
+        shares = np.round(certain[heaviest] / (counted.total or 1.0), _DECIMALS).tolist()
+        targets = counted.targets[heaviest].tolist()
+        return tuple((items.ids[target], share) for target, share in zip(targets, shares, strict=True) if share > 0)
+
+    def state(self, row: int) -> Counted:
+        """Return a copy of what is kept of a row."""
+        return self._hitters.counted(row)
+
+    def restore(self, row: int, counted: Counted) -> None:
+        """Take back what was kept of a row."""
+        self._hitters.restore(row, counted)
