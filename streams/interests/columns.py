@@ -1,5 +1,5 @@
 """
-The users of one partition as columns: one row a user, and blocks of two arenas for what has no fixed length.
+The users of one partition as arrays of records: one row a user, and blocks of two arenas for what has no fixed length.
 
 A block is a run of slots in an arena, of one of a few sizes. Blocks that are given back are chained by their size
 class, the place of the next one standing in the first slot's time.
@@ -39,73 +39,53 @@ TALLY_SIZES: Final = np.array([8, 32, 96, TALLIES_MAX + 1], np.int64)
 NO_BLOCK: Final = -1
 
 
-class Users(NamedTuple):
-    """
-    One row a user; every column (rows,) unless it says otherwise.
+#: One user, a row. One array of records and not an array for each field: an event touches most fields of one user, and
+#: a row is three lines of a core's cache where twenty columns would be twenty.
+#: `recent_at`, `recent_n`, `recent_class`: block of the interactions: first slot, slots used, size class (-1 without).
+#: `tally_at`, `tally_n`, `tally_class`: block of the tallies.
+#: `floor_ts`, `floor_hash`: greatest (time, hash) that left `recent`.
+#: `first_ts`: time of the oldest event applied, 0 before the first; `counts`: distinct events applied, by type.
+#: `user_hash`: 64 bits that stand for the user on `item-events`.
+#: `used_at`: number of the run that met the user last; `changed`: the record differs from the one committed last;
+#: `owed`: the restored record said that a list was owed.
+#: `sums_at`, `folds`, `stale`, `peak`, `items_revision`: of the vectors: event time of the sums, events followed since
+#: they were made, whether they must be made anew, upper bounds of what their lengths ever were (short, long), revision
+#: of the item vectors they are known to fit.
+USER: Final = np.dtype(
+    [
+        ("recent_at", np.int64),
+        ("tally_at", np.int64),
+        ("recent_n", np.int32),
+        ("tally_n", np.int32),
+        ("recent_class", np.int8),
+        ("tally_class", np.int8),
+        ("changed", np.bool_),
+        ("owed", np.bool_),
+        ("stale", np.bool_),
+        ("folds", np.int32),
+        ("floor_ts", np.int64),
+        ("floor_hash", np.uint64),
+        ("first_ts", np.int64),
+        ("sums_at", np.int64),
+        ("items_revision", np.int64),
+        ("peak", np.float64, (2,)),
+        ("counts", np.int64, (TYPES,)),
+        ("used_at", np.int64),
+        ("user_hash", np.uint64),
+    ],
+    align=True,
+)
+#: One interaction: time, event hash, item row, type code.
+INTERACTION: Final = np.dtype(
+    [("ts", np.int64), ("event_hash", np.uint64), ("item", np.int32), ("kind", np.uint8)], align=True
+)
+#: One tally: newest time, mass, item row, events by type.
+TALLY: Final = np.dtype(
+    [("ts", np.int64), ("mass", np.float64), ("item", np.int32), ("counts", np.int32, (TYPES,))], align=True
+)
 
-    Attributes
-    ----------
-    recent_at, recent_n, recent_class
-        Block of the interactions: first slot, slots used, size class (-1 without a block).
-    tally_at, tally_n, tally_class
-        Block of the tallies.
-    floor_ts, floor_hash
-        Greatest (time, hash) that left `recent`.
-    first_ts
-        Time of the oldest event applied, 0 before the first.
-    counts
-        (rows, types) distinct events applied.
-    user_hash
-        64 bits that stand for the user on `item-events`.
-    used_at
-        Number of the run that met the user last.
-    changed
-        The record differs from the one committed last.
-    owed
-        The restored record said that a list was owed.
-    sums_at, folds, stale, peak, items_revision
-        Of the vectors: event time of the sums, runs followed since they were made, whether they must be made anew,
-        (rows, 2) upper bounds of what their lengths ever were, revision of the item vectors they are known to fit.
-
-    """
-
-    recent_at: Int64
-    recent_n: Int32
-    recent_class: npt.NDArray[np.int8]
-    tally_at: Int64
-    tally_n: Int32
-    tally_class: npt.NDArray[np.int8]
-    floor_ts: Int64
-    floor_hash: UInt64
-    first_ts: Int64
-    counts: Int64
-    user_hash: UInt64
-    used_at: Int64
-    changed: Bool
-    owed: Bool
-    sums_at: Int64
-    folds: Int32
-    stale: Bool
-    peak: Float64
-    items_revision: Int64
-
-
-class Recents(NamedTuple):
-    """The arena of interactions, (slots,) each: time, event hash, item row, type code."""
-
-    ts: Int64
-    event_hash: UInt64
-    item: Int32
-    kind: UInt8
-
-
-class Tallies(NamedTuple):
-    """The arena of tallies: (slots,) item row, newest time, mass; (slots, types) counts."""
-
-    ts: Int64
-    item: Int32
-    mass: Float64
-    counts: Int32
+#: Arrays of these records.
+Records = npt.NDArray[Any]
 
 
 class Arena(NamedTuple):
@@ -116,55 +96,19 @@ class Arena(NamedTuple):
     sizes: Int64
 
 
-def make_users(rows: int) -> Users:
-    """Return columns for so many users, all empty."""
-    return Users(
-        recent_at=np.zeros(rows, np.int64),
-        recent_n=np.zeros(rows, np.int32),
-        recent_class=np.full(rows, NO_BLOCK, np.int8),
-        tally_at=np.zeros(rows, np.int64),
-        tally_n=np.zeros(rows, np.int32),
-        tally_class=np.full(rows, NO_BLOCK, np.int8),
-        floor_ts=np.zeros(rows, np.int64),
-        floor_hash=np.zeros(rows, np.uint64),
-        first_ts=np.zeros(rows, np.int64),
-        counts=np.zeros((rows, TYPES), np.int64),
-        user_hash=np.zeros(rows, np.uint64),
-        used_at=np.zeros(rows, np.int64),
-        changed=np.zeros(rows, np.bool_),
-        owed=np.zeros(rows, np.bool_),
-        sums_at=np.zeros(rows, np.int64),
-        folds=np.zeros(rows, np.int32),
-        stale=np.zeros(rows, np.bool_),
-        peak=np.zeros((rows, 2), np.float64),
-        items_revision=np.zeros(rows, np.int64),
-    )
-
-
-def make_recents(slots: int) -> Recents:
-    """Return an arena for so many interactions."""
-    return Recents(
-        np.zeros(slots, np.int64), np.zeros(slots, np.uint64), np.zeros(slots, np.int32), np.zeros(slots, np.uint8)
-    )
-
-
-def make_tallies(slots: int) -> Tallies:
-    """Return an arena for so many tallies."""
-    return Tallies(
-        np.zeros(slots, np.int64),
-        np.zeros(slots, np.int32),
-        np.zeros(slots, np.float64),
-        np.zeros((slots, TYPES), np.int32),
-    )
-
-
 def make_arena(sizes: Int64) -> Arena:
     """Return the bookkeeping of an arena that gave out nothing yet."""
     return Arena(np.zeros(1, np.int64), np.full(len(sizes), NO_BLOCK, np.int64), sizes)
 
 
-def grown(column: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
-    """Return a column of a greater length with the same beginning, zeros behind it."""
-    longer = np.zeros((length, *column.shape[1:]), column.dtype)
-    longer[: len(column)] = column
+def grown(records: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
+    """Return an array of a greater length with the same beginning, zeros behind it."""
+    longer = np.zeros((length, *records.shape[1:]), records.dtype)
+    longer[: len(records)] = records
     return longer
+
+
+def free_users(users: Records, start: int) -> None:
+    """Mark rows from `start` on as rows without blocks."""
+    users["recent_class"][start:] = NO_BLOCK
+    users["tally_class"][start:] = NO_BLOCK

@@ -1,9 +1,16 @@
-"""Compiled functions: numba's decorator with types that survive it, and one place for its options."""
+"""
+Compiled functions: numba's decorators with types that survive them, and one place for their options.
+
+Machine code is kept in `NUMBA_CACHE_DIR`, without it beside the modules, in a folder named after the sources of this
+package: numba itself looks only at the file of each function, and would go on running what it had inlined from others.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from pathlib import Path
+from typing import Final, ParamSpec, TypeVar, cast
 
 import numba
 
@@ -11,9 +18,23 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def _digest_of_sources() -> str:
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+#: Where machine code of these sources is kept.
+CACHE_FOLDER: Final = (
+    Path(numba.config.CACHE_DIR or Path(__file__).parent / "__pycache__") / f"compiled-{_digest_of_sources()}"
+)
+numba.config.CACHE_DIR = str(CACHE_FOLDER)
+
+
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """
-    Compile at the first call, and keep the machine code beside the module (or in `NUMBA_CACHE_DIR`).
+    Compile at the first call.
 
     No fast-math: the same events must give the same bytes on every machine.
     """

@@ -38,11 +38,9 @@ from streams.interests.columns import (
     Float64,
     Int32,
     Int64,
-    Recents,
-    Tallies,
+    Records,
     UInt8,
     UInt64,
-    Users,
 )
 from streams.interests.compiled import compiled
 from streams.interests.sums import LONG, SHORT, add, advance
@@ -93,10 +91,10 @@ class Items(NamedTuple):
 class Store(NamedTuple):
     """Everything of one partition that a fold changes; `sums` is (rows, 2, dim) float32, short and long."""
 
-    users: Users
-    recents: Recents
+    users: Records
+    recents: Records
     recent_arena: Arena
-    tallies: Tallies
+    tallies: Records
     tally_arena: Arena
     sums: Float32
 
@@ -130,8 +128,8 @@ def fold(
     largest_tally = store.tally_arena.sizes[-1]
     for at in range(start, len(batch.rows)):
         if (
-            store.recent_arena.top[0] + largest_recent > len(store.recents.ts)
-            or store.tally_arena.top[0] + largest_tally > len(store.tallies.ts)
+            store.recent_arena.top[0] + largest_recent > len(store.recents)
+            or store.tally_arena.top[0] + largest_tally > len(store.tallies)
         ):  # fmt: skip
             return at
         outcome[at] = _interact(store, rules, items, batch, at, previous[at])
@@ -143,18 +141,18 @@ def _interact(store: Store, rules: Rules, items: Items, batch: Batch, at: int, p
     """Join one interaction."""
     users, recents = store.users, store.recents
     row, ts, event_hash = batch.rows[at], batch.ts[at], batch.event_hash[at]
-    first, used = users.recent_at[row], users.recent_n[row]
+    first, used = users[row].recent_at, users[row].recent_n
     for slot in range(first, first + used):
-        if recents.event_hash[slot] == event_hash:
+        if recents[slot].event_hash == event_hash:
             return _join_copy(store, rules, items, batch, at, slot)
-    if ts < users.floor_ts[row] or (ts == users.floor_ts[row] and event_hash <= users.floor_hash[row]):
+    if ts < users[row].floor_ts or (ts == users[row].floor_ts and event_hash <= users[row].floor_hash):
         return LATE
     slot = _insert(store, row, ts, event_hash, batch.item[at], batch.kind[at])
     _note_previous(store, rules, row, slot, previous)
-    users.counts[row, batch.kind[at]] += 1
-    if users.first_ts[row] == 0 or ts < users.first_ts[row]:
-        users.first_ts[row] = ts
-    if not users.stale[row]:
+    users[row].counts[batch.kind[at]] += 1
+    if users[row].first_ts == 0 or ts < users[row].first_ts:
+        users[row].first_ts = ts
+    if not users[row].stale:
         _follow(store, rules, items, row, ts, batch.item[at], batch.kind[at])
     _trim(store, rules, items, row)
     return APPLIED
@@ -164,36 +162,33 @@ def _interact(store: Store, rules: Rules, items: Items, batch: Batch, at: int, p
 def _insert(store: Store, row: int, ts: int, event_hash: int, item: int, kind: int) -> int:
     """Put an interaction in its place; return its slot."""
     users, recents = store.users, store.recents
-    used = users.recent_n[row]
-    if users.recent_class[row] == NO_BLOCK or used == store.recent_arena.sizes[users.recent_class[row]]:
+    used = users[row].recent_n
+    if users[row].recent_class == NO_BLOCK or used == store.recent_arena.sizes[users[row].recent_class]:
         move_recent(users, recents, store.recent_arena, row, used + 1)
-    first = users.recent_at[row]
+    first = users[row].recent_at
     slot = first + used
     while slot > first and (
-        recents.ts[slot - 1] > ts or (recents.ts[slot - 1] == ts and recents.event_hash[slot - 1] > event_hash)
+        recents[slot - 1].ts > ts or (recents[slot - 1].ts == ts and recents[slot - 1].event_hash > event_hash)
     ):
-        recents.ts[slot] = recents.ts[slot - 1]
-        recents.event_hash[slot] = recents.event_hash[slot - 1]
-        recents.item[slot] = recents.item[slot - 1]
-        recents.kind[slot] = recents.kind[slot - 1]
+        recents[slot] = recents[slot - 1]
         slot -= 1
-    recents.ts[slot] = ts
-    recents.event_hash[slot] = event_hash
-    recents.item[slot] = item
-    recents.kind[slot] = kind
-    users.recent_n[row] = used + 1
+    recents[slot].ts = ts
+    recents[slot].event_hash = event_hash
+    recents[slot].item = item
+    recents[slot].kind = kind
+    users[row].recent_n = used + 1
     return int(slot)
 
 
 @compiled
 def _note_previous(store: Store, rules: Rules, row: int, slot: int, previous: Int32) -> None:
     recents = store.recents
-    first = store.users.recent_at[row]
+    first = store.users[row].recent_at
     for place in range(PREVIOUS):
         before = slot - 1 - place
-        if before < first or recents.ts[before + 1] - recents.ts[before] > rules.session_gap_ms:
+        if before < first or recents[before + 1].ts - recents[before].ts > rules.session_gap_ms:
             return
-        previous[place] = recents.item[before]
+        previous[place] = recents[before].item
 
 
 @compiled
@@ -201,21 +196,18 @@ def _join_copy(store: Store, rules: Rules, items: Items, batch: Batch, at: int, 
     """Let the newest of several copies stand: once it has left, the floor holds off all of them."""
     users, recents = store.users, store.recents
     row, ts, item = batch.rows[at], batch.ts[at], batch.item[at]
-    if recents.ts[slot] == ts and recents.item[slot] == item and recents.kind[slot] == batch.kind[at]:
+    if recents[slot].ts == ts and recents[slot].item == item and recents[slot].kind == batch.kind[at]:
         return DUPLICATE
-    users.first_ts[row] = min(users.first_ts[row], ts)
-    users.stale[row] = True
-    newer = ts > recents.ts[slot]
-    if ts == recents.ts[slot]:
-        newer = _sorts_after(items.names, item, recents.item[slot])
+    users[row].first_ts = min(users[row].first_ts, ts)
+    users[row].stale = True
+    newer = ts > recents[slot].ts
+    if ts == recents[slot].ts:
+        newer = _sorts_after(items.names, item, recents[slot].item)
     if newer:
-        last = users.recent_at[row] + users.recent_n[row] - 1
+        last = users[row].recent_at + users[row].recent_n - 1
         for later in range(slot, last):
-            recents.ts[later] = recents.ts[later + 1]
-            recents.event_hash[later] = recents.event_hash[later + 1]
-            recents.item[later] = recents.item[later + 1]
-            recents.kind[later] = recents.kind[later + 1]
-        users.recent_n[row] -= 1
+            recents[later] = recents[later + 1]
+        users[row].recent_n -= 1
         _insert(store, row, ts, batch.event_hash[at], item, batch.kind[at])
         _trim(store, rules, items, row)
     return REPLACED
@@ -238,55 +230,52 @@ def _sorts_after(names: ItemNames, one: int, other: int) -> bool:
 def _trim(store: Store, rules: Rules, items: Items, row: int) -> None:
     """Let the oldest interactions leave into the tallies: all but the newest and those within lateness."""
     users, recents = store.users, store.recents
-    used = users.recent_n[row]
+    used = users[row].recent_n
     excess = used - RECENT_MIN
     if excess <= 0:
         return
-    first = users.recent_at[row]
-    oldest_kept = recents.ts[first + used - 1] - rules.lateness_ms
+    first = users[row].recent_at
+    oldest_kept = recents[first + used - 1].ts - rules.lateness_ms
     leaving = 0
-    while leaving < excess and (recents.ts[first + leaving] < oldest_kept or used - leaving > RECENT_MAX):
+    while leaving < excess and (recents[first + leaving].ts < oldest_kept or used - leaving > RECENT_MAX):
         _tally(store, rules, items, row, first + leaving)
         leaving += 1
     if leaving == 0:
         return
-    users.floor_ts[row] = recents.ts[first + leaving - 1]
-    users.floor_hash[row] = recents.event_hash[first + leaving - 1]
+    users[row].floor_ts = recents[first + leaving - 1].ts
+    users[row].floor_hash = recents[first + leaving - 1].event_hash
     kept = used - leaving
     for slot in range(first, first + kept):
-        recents.ts[slot] = recents.ts[slot + leaving]
-        recents.event_hash[slot] = recents.event_hash[slot + leaving]
-        recents.item[slot] = recents.item[slot + leaving]
-        recents.kind[slot] = recents.kind[slot + leaving]
-    users.recent_n[row] = kept
+        recents[slot] = recents[slot + leaving]
+    users[row].recent_n = kept
 
 
 @compiled
 def _tally(store: Store, rules: Rules, items: Items, row: int, slot: int) -> None:
     """Fold an interaction that leaves `recent` into its item's tally."""
     users, recents, tallies = store.users, store.recents, store.tallies
-    item, ts, kind = recents.item[slot], recents.ts[slot], recents.kind[slot]
-    if not users.stale[row]:
+    item, ts, kind = recents[slot].item, recents[slot].ts, recents[slot].kind
+    if not users[row].stale:
         _unfollow(store, rules, items, row, slot)
     weight = 0.0 if rules.negative[kind] else rules.weights[kind]
-    first, used = users.tally_at[row], users.tally_n[row]
+    first, used = users[row].tally_at, users[row].tally_n
     for place in range(first, first + used):
-        if tallies.item[place] == item:
-            aged = math.exp2((tallies.ts[place] - ts) / rules.half_lives_ms[LONG])
-            tallies.mass[place] = tallies.mass[place] * aged + weight
-            tallies.ts[place] = ts
-            tallies.counts[place, kind] += 1
+        if tallies[place].item == item:
+            aged = math.exp2((tallies[place].ts - ts) / rules.half_lives_ms[LONG])
+            tallies[place].mass = tallies[place].mass * aged + weight
+            tallies[place].ts = ts
+            tallies[place].counts[kind] += 1
             return
-    if users.tally_class[row] == NO_BLOCK or used == store.tally_arena.sizes[users.tally_class[row]]:
+    if users[row].tally_class == NO_BLOCK or used == store.tally_arena.sizes[users[row].tally_class]:
         move_tallies(users, tallies, store.tally_arena, row, used + 1)
-        first = users.tally_at[row]
+        first = users[row].tally_at
     place = first + used
-    tallies.item[place] = item
-    tallies.ts[place] = ts
-    tallies.mass[place] = weight
-    tallies.counts[place, :] = 0
-    tallies.counts[place, kind] = 1
-    users.tally_n[row] = used + 1
+    tallies[place].item = item
+    tallies[place].ts = ts
+    tallies[place].mass = weight
+    tallies[place].counts[:] = 0
+    tallies[place].counts[kind] = 1
+    users[row].tally_n = used + 1
     if used + 1 > TALLIES_MAX:
         _prune(store, rules, items, row, ts)
 
@@ -295,11 +284,11 @@ def _tally(store: Store, rules: Rules, items: Items, row: int, slot: int) -> Non
 def _prune(store: Store, rules: Rules, items: Items, row: int, now: int) -> None:
     """Give up the lightest tallies as of `now`, ties by the smaller id; the others keep their order."""
     users, tallies = store.users, store.tallies
-    first, used = users.tally_at[row], users.tally_n[row]
+    first, used = users[row].tally_at, users[row].tally_n
     mass = np.empty(used, np.float64)
     for place in range(used):
-        mass[place] = tallies.mass[first + place] * math.exp2(
-            (tallies.ts[first + place] - now) / rules.half_lives_ms[LONG]
+        mass[place] = tallies[first + place].mass * math.exp2(
+            (tallies[first + place].ts - now) / rules.half_lives_ms[LONG]
         )
     dropped = np.zeros(used, np.bool_)
     for _ in range(used - TALLIES_AFTER_PRUNE):
@@ -312,34 +301,31 @@ def _prune(store: Store, rules: Rules, items: Items, row: int, now: int) -> None
                 or mass[place] < mass[lightest]
                 or (
                     mass[place] == mass[lightest]
-                    and _sorts_after(items.names, tallies.item[first + lightest], tallies.item[first + place])
+                    and _sorts_after(items.names, tallies[first + lightest].item, tallies[first + place].item)
                 )
             ):
                 lightest = place
         dropped[lightest] = True
-        if not users.stale[row]:
+        if not users[row].stale:
             _give_up(store, rules, items, row, first + lightest)
     kept = first
     for place in range(used):
         if not dropped[place]:
-            tallies.item[kept] = tallies.item[first + place]
-            tallies.ts[kept] = tallies.ts[first + place]
-            tallies.mass[kept] = tallies.mass[first + place]
-            tallies.counts[kept, :] = tallies.counts[first + place, :]
+            tallies[kept] = tallies[first + place]
             kept += 1
-    users.tally_n[row] = kept - first
+    users[row].tally_n = kept - first
 
 
 @compiled
 def _follow(store: Store, rules: Rules, items: Items, row: int, ts: int, item: int, kind: int) -> None:
     """Let the sums take an interaction in; dislikes only move their time."""
     users = store.users
-    users.folds[row] += 1
-    if ts > users.sums_at[row]:
+    users[row].folds += 1
+    if ts > users[row].sums_at:
         advance(users, store.sums, rules.half_lives_ms, row, ts)
     if rules.negative[kind]:
         return
-    age = users.sums_at[row] - ts
+    age = users[row].sums_at - ts
     for part in (SHORT, LONG):
         weight = rules.weights[kind] * math.exp2(-age / rules.half_lives_ms[part])
         add(users, store.sums, items.vectors, row, part, item, weight)
@@ -349,13 +335,13 @@ def _follow(store: Store, rules: Rules, items: Items, row: int, ts: int, item: i
 def _unfollow(store: Store, rules: Rules, items: Items, row: int, slot: int) -> None:
     """Take what leaves `recent` out of the short sum; the long one keeps it, as its tally decays alike."""
     users, recents = store.users, store.recents
-    item, kind = recents.item[slot], recents.kind[slot]
-    if items.changed_at[item] > users.items_revision[row]:
-        users.stale[row] = True
+    item, kind = recents[slot].item, recents[slot].kind
+    if items.changed_at[item] > users[row].items_revision:
+        users[row].stale = True
         return
     if rules.negative[kind]:
         return
-    age = users.sums_at[row] - recents.ts[slot]
+    age = users[row].sums_at - recents[slot].ts
     weight = rules.weights[kind] * math.exp2(-age / rules.half_lives_ms[SHORT])
     add(users, store.sums, items.vectors, row, SHORT, item, -weight)
 
@@ -364,17 +350,17 @@ def _unfollow(store: Store, rules: Rules, items: Items, row: int, slot: int) -> 
 def _give_up(store: Store, rules: Rules, items: Items, row: int, place: int) -> None:
     """Take a dropped tally out of the long sum."""
     users, tallies = store.users, store.tallies
-    item = tallies.item[place]
-    if items.changed_at[item] > users.items_revision[row]:
-        users.stale[row] = True
+    item = tallies[place].item
+    if items.changed_at[item] > users[row].items_revision:
+        users[row].stale = True
         return
-    age = users.sums_at[row] - tallies.ts[place]
-    weight = tallies.mass[place] * math.exp2(-age / rules.half_lives_ms[LONG])
+    age = users[row].sums_at - tallies[place].ts
+    weight = tallies[place].mass * math.exp2(-age / rules.half_lives_ms[LONG])
     add(users, store.sums, items.vectors, row, LONG, item, -weight)
 
 
 @compiled
-def _take_block(arena: Arena, times: Int64, least: int) -> tuple[int, int]:
+def _take_block(arena: Arena, slots: Records, least: int) -> tuple[int, int]:
     """Return (first slot, size class) of a block of at least so many slots; the caller made sure there is room."""
     size_class = 0
     while arena.sizes[size_class] < least:
@@ -384,70 +370,64 @@ def _take_block(arena: Arena, times: Int64, least: int) -> tuple[int, int]:
         first = arena.top[0]
         arena.top[0] += arena.sizes[size_class]
     else:
-        arena.free[size_class] = times[first]
+        arena.free[size_class] = slots[first].ts
     return first, size_class
 
 
 @compiled
-def _give_block(arena: Arena, times: Int64, first: int, size_class: int) -> None:
-    times[first] = arena.free[size_class]
+def _give_block(arena: Arena, slots: Records, first: int, size_class: int) -> None:
+    slots[first].ts = arena.free[size_class]
     arena.free[size_class] = first
 
 
 @compiled
-def move_recent(users: Users, recents: Recents, arena: Arena, row: int, least: int) -> None:
+def move_recent(users: Records, recents: Records, arena: Arena, row: int, least: int) -> None:
     """Give a user a block for at least so many interactions, and what it had before to others."""
-    first, size_class = _take_block(arena, recents.ts, least)
-    old, used = users.recent_at[row], users.recent_n[row]
+    first, size_class = _take_block(arena, recents, least)
+    old, used = users[row].recent_at, users[row].recent_n
     for place in range(used):
-        recents.ts[first + place] = recents.ts[old + place]
-        recents.event_hash[first + place] = recents.event_hash[old + place]
-        recents.item[first + place] = recents.item[old + place]
-        recents.kind[first + place] = recents.kind[old + place]
-    if users.recent_class[row] != NO_BLOCK:
-        _give_block(arena, recents.ts, old, users.recent_class[row])
-    users.recent_at[row] = first
-    users.recent_class[row] = size_class
+        recents[first + place] = recents[old + place]
+    if users[row].recent_class != NO_BLOCK:
+        _give_block(arena, recents, old, users[row].recent_class)
+    users[row].recent_at = first
+    users[row].recent_class = size_class
 
 
 @compiled
-def move_tallies(users: Users, tallies: Tallies, arena: Arena, row: int, least: int) -> None:
+def move_tallies(users: Records, tallies: Records, arena: Arena, row: int, least: int) -> None:
     """Give a user a block for at least so many tallies, and what it had before to others."""
-    first, size_class = _take_block(arena, tallies.ts, least)
-    old, used = users.tally_at[row], users.tally_n[row]
+    first, size_class = _take_block(arena, tallies, least)
+    old, used = users[row].tally_at, users[row].tally_n
     for place in range(used):
-        tallies.item[first + place] = tallies.item[old + place]
-        tallies.ts[first + place] = tallies.ts[old + place]
-        tallies.mass[first + place] = tallies.mass[old + place]
-        tallies.counts[first + place, :] = tallies.counts[old + place, :]
-    if users.tally_class[row] != NO_BLOCK:
-        _give_block(arena, tallies.ts, old, users.tally_class[row])
-    users.tally_at[row] = first
-    users.tally_class[row] = size_class
+        tallies[first + place] = tallies[old + place]
+    if users[row].tally_class != NO_BLOCK:
+        _give_block(arena, tallies, old, users[row].tally_class)
+    users[row].tally_at = first
+    users[row].tally_class = size_class
 
 
 @compiled
 def release(store: Store, row: int) -> None:
     """Empty a user's row and give its blocks back."""
     users = store.users
-    if users.recent_class[row] != NO_BLOCK:
-        _give_block(store.recent_arena, store.recents.ts, users.recent_at[row], users.recent_class[row])
-    if users.tally_class[row] != NO_BLOCK:
-        _give_block(store.tally_arena, store.tallies.ts, users.tally_at[row], users.tally_class[row])
-    users.recent_class[row] = NO_BLOCK
-    users.tally_class[row] = NO_BLOCK
-    users.recent_n[row] = 0
-    users.tally_n[row] = 0
-    users.floor_ts[row] = 0
-    users.floor_hash[row] = 0
-    users.first_ts[row] = 0
-    users.changed[row] = False
-    users.owed[row] = False
-    users.sums_at[row] = 0
-    users.folds[row] = 0
-    users.stale[row] = False
+    if users[row].recent_class != NO_BLOCK:
+        _give_block(store.recent_arena, store.recents, users[row].recent_at, users[row].recent_class)
+    if users[row].tally_class != NO_BLOCK:
+        _give_block(store.tally_arena, store.tallies, users[row].tally_at, users[row].tally_class)
+    users[row].recent_class = NO_BLOCK
+    users[row].tally_class = NO_BLOCK
+    users[row].recent_n = 0
+    users[row].tally_n = 0
+    users[row].floor_ts = 0
+    users[row].floor_hash = 0
+    users[row].first_ts = 0
+    users[row].changed = False
+    users[row].owed = False
+    users[row].sums_at = 0
+    users[row].folds = 0
+    users[row].stale = False
     for kind in range(TYPES):
-        users.counts[row, kind] = 0
+        users[row].counts[kind] = 0
     for part in (SHORT, LONG):
-        users.peak[row, part] = 0.0
+        users[row].peak[part] = 0.0
     store.sums[row, :, :] = 0.0

@@ -47,13 +47,13 @@ def bound(store: Store, names: ItemNames, rows: Int64) -> int:
     total = 0
     for row in rows:
         total += _FIXED_BYTES
-        first = users.recent_at[row]
-        for slot in range(first, first + users.recent_n[row]):
-            item = store.recents.item[slot]
+        first = users[row].recent_at
+        for slot in range(first, first + users[row].recent_n):
+            item = store.recents[slot].item
             total += _INTERACTION_BYTES + 1 + names.at[item + 1] - names.at[item]
-        first = users.tally_at[row]
-        for place in range(first, first + users.tally_n[row]):
-            item = store.tallies.item[place]
+        first = users[row].tally_at
+        for place in range(first, first + users[row].tally_n):
+            item = store.tallies[place].item
             total += _TALLY_BYTES + 1 + names.at[item + 1] - names.at[item]
     return total
 
@@ -90,48 +90,49 @@ def _write_one(
     index: Int32,
 ) -> int:  # fmt: skip
     users, recents, tallies = store.users, store.recents, store.tallies
-    first, used = users.recent_at[row], users.recent_n[row]
-    tally_first, tally_used = users.tally_at[row], users.tally_n[row]
+    first, used = users[row].recent_at, users[row].recent_n
+    tally_first, tally_used = users[row].tally_at, users[row].tally_n
     start = at
-    at = _put(out, at, users.first_ts[row], 8)
-    at = _put(out, at, recents.ts[first + used - 1] if used else 0, 8)
-    at = _put(out, at, users.floor_ts[row], 8)
-    rest = users.floor_hash[row]
+    at = _put(out, at, users[row].first_ts, 8)
+    at = _put(out, at, recents[first + used - 1].ts if used else 0, 8)
+    at = _put(out, at, users[row].floor_ts, 8)
+    rest = users[row].floor_hash
     for place in range(8):
         out[at + place] = (rest >> np.uint64(8 * place)) & np.uint64(0xFF)
     at = _put(out, at + 8, erased_at, 8)
     for kind in range(TYPES):
-        at = _put(out, at, users.counts[row, kind], 4)
+        at = _put(out, at, users[row].counts[kind], 4)
     at = start + _FIXED_BYTES
     known = 0
+    mass = np.empty(1, np.float64)
+    mass_bytes = mass.view(np.uint8)
     for slot in range(first, first + used):
-        at, known = _put_id(names, recents.item[slot], out, at, number, mark, index, known)
+        at, known = _put_id(names, recents[slot].item, out, at, number, mark, index, known)
     for place in range(tally_first, tally_first + tally_used):
-        at, known = _put_id(names, tallies.item[place], out, at, number, mark, index, known)
+        at, known = _put_id(names, tallies[place].item, out, at, number, mark, index, known)
     sizes = _put(out, start + _SIZES_AT, used, 2)
     sizes = _put(out, sizes, tally_used, 2)
     sizes = _put(out, sizes, known, 2)
     _put(out, sizes, 0, 2)
-    before = users.first_ts[row]
+    before = users[row].first_ts
     for slot in range(first, first + used):
-        at = _put_varint(out, at, recents.ts[slot] - before)
-        before = recents.ts[slot]
-        rest = recents.event_hash[slot]
+        at = _put_varint(out, at, recents[slot].ts - before)
+        before = recents[slot].ts
+        rest = recents[slot].event_hash
         for place in range(8):
             out[at + place] = (rest >> np.uint64(8 * place)) & np.uint64(0xFF)
-        at = _put_varint(out, at + 8, index[recents.item[slot]])
-        out[at] = recents.kind[slot]
+        at = _put_varint(out, at + 8, index[recents[slot].item])
+        out[at] = recents[slot].kind
         at += 1
-    mass = tallies.mass[tally_first : tally_first + tally_used].view(np.uint64)
     for place in range(tally_used):
         slot = tally_first + place
-        at = _put_varint(out, at, index[tallies.item[slot]])
-        at = _put_varint(out, at, tallies.ts[slot] - users.first_ts[row])
-        for byte in range(8):
-            out[at + byte] = (mass[place] >> np.uint64(8 * byte)) & np.uint64(0xFF)
+        at = _put_varint(out, at, index[tallies[slot].item])
+        at = _put_varint(out, at, tallies[slot].ts - users[row].first_ts)
+        mass[0] = tallies[slot].mass
+        out[at : at + 8] = mass_bytes
         at += 8
         for kind in range(TYPES):
-            at = _put_varint(out, at, tallies.counts[slot, kind])
+            at = _put_varint(out, at, tallies[slot].counts[kind])
     return at
 
 

@@ -24,18 +24,18 @@ from streams.interests import codec, layout
 from streams.interests.batch import EventBatch
 from streams.interests.budget import Budget
 from streams.interests.columns import (
-    NO_BLOCK,
+    INTERACTION,
     RECENT_SIZES,
+    TALLY,
     TALLY_SIZES,
+    USER,
     Float32,
     Int32,
     Int64,
     UInt8,
+    free_users,
     grown,
     make_arena,
-    make_recents,
-    make_tallies,
-    make_users,
 )
 from streams.interests.fold import (
     APPLIED,
@@ -205,9 +205,9 @@ class Slab:
         self._mark: Int64 = np.full(0, -1, np.int64)
         self._index: Int32 = np.zeros(0, np.int32)
         self.store = Store(
-            make_users(0),
-            make_recents(_FIRST_SLOTS), make_arena(RECENT_SIZES),
-            make_tallies(_FIRST_SLOTS), make_arena(TALLY_SIZES),
+            np.zeros(0, USER),
+            np.zeros(_FIRST_SLOTS, INTERACTION), make_arena(RECENT_SIZES),
+            np.zeros(_FIRST_SLOTS, TALLY), make_arena(TALLY_SIZES),
             np.zeros((0, 2, items.dim), np.float32),
         )  # fmt: skip
 
@@ -235,13 +235,13 @@ class Slab:
         done = 0
         while (done := fold(self.store, self.rules, self.items(), columns, done, outcome, previous)) < count:
             self._grow_arenas()
-        self.store.users.used_at[rows] = self._runs
+        self.store.users["used_at"][rows] = self._runs
         changed = (outcome == APPLIED) | (outcome == REPLACED)
         # Step 3.
         for at in np.flatnonzero(_EXCLUDING[batch.kind]).tolist():
             margin = self._margin(int(rows[at]))
             changed[at] |= margin.exclude(batch.items[at], int(batch.ts[at]))
-        self.store.users.changed[rows[changed]] = True
+        self.store.users["changed"][rows[changed]] = True
         at_changed = np.flatnonzero(changed)
         dirty = dict(zip(rows[at_changed].tolist(), at_changed.tolist(), strict=True))
         result = FoldResult(rows, items, outcome, previous, dirty)
@@ -259,12 +259,12 @@ class Slab:
         outcome, changed = self._margin(row).impress(event.ts_ms, event.event_hash, event.items, self._lateness_ms)
         counts = {"applied": result.applied, "late": result.late, "duplicate": result.duplicates}[outcome]
         counts[EVENT_TYPES[IMPRESSION]] += 1
-        users.used_at[row] = self._runs
-        users.changed[row] |= changed
+        users["used_at"][row] = self._runs
+        users["changed"][row] |= changed
         if outcome == "applied":
-            users.counts[row, IMPRESSION] += 1
-            first_ms = int(users.first_ts[row])
-            users.first_ts[row] = min(first_ms, event.ts_ms) if first_ms else event.ts_ms
+            users["counts"][row, IMPRESSION] += 1
+            first_ms = int(users["first_ts"][row])
+            users["first_ts"][row] = min(first_ms, event.ts_ms) if first_ms else event.ts_ms
 
     def items(self) -> Items:
         """Return the item vectors as the compiled code reads them."""
@@ -275,7 +275,7 @@ class Slab:
         """Follow another encoder's dimension: nothing of the old space stays."""
         if self.store.sums.shape[2] != self._items.dim:
             self.store = self.store._replace(sums=np.zeros((len(self.user_ids), 2, self._items.dim), np.float32))
-            self.store.users.stale[:] = True
+            self.store.users["stale"] = True
 
     # Reading and serving
 
@@ -288,17 +288,17 @@ class Slab:
     def recent(self, row: int) -> tuple[Interaction, ...]:
         """Return a hot user's newest interactions, oldest first."""
         recents = self.store.recents
-        first = int(self.store.users.recent_at[row])
-        span = slice(first, first + int(self.store.users.recent_n[row]))
-        ids = map(self._items.item_id, recents.item[span].tolist())
-        columns = (recents.ts[span].tolist(), recents.event_hash[span].tolist(), ids, recents.kind[span].tolist())
-        return tuple(map(Interaction, *columns))
+        first = int(self.store.users["recent_at"][row])
+        span = slice(first, first + int(self.store.users["recent_n"][row]))
+        ids = map(self._items.item_id, recents["item"][span].tolist())
+        times, hashes, kinds = (recents[name][span].tolist() for name in ("ts", "event_hash", "kind"))
+        return tuple(map(Interaction, times, hashes, ids, kinds))
 
     def newest_ts_ms(self, row: int) -> int:
         """Return the time of a hot user's newest interaction, 0 without one."""
         users = self.store.users
-        used = int(users.recent_n[row])
-        return int(self.store.recents.ts[users.recent_at[row] + used - 1]) if used else 0
+        used = int(users["recent_n"][row])
+        return int(self.store.recents["ts"][users["recent_at"][row] + used - 1]) if used else 0
 
     def excluded(self, row: int) -> dict[str, int]:
         """Return what a hot user purchased and disliked, with the newest time; not to be changed."""
@@ -307,7 +307,7 @@ class Slab:
 
     def events_applied(self, row: int) -> dict[str, int]:
         """Return a hot user's distinct events applied by type name, types without any left out."""
-        counts = self.store.users.counts[row].tolist()
+        counts = self.store.users["counts"][row].tolist()
         return {name: count for name, count in zip(EVENT_TYPES, counts, strict=True) if count}
 
     def last_list(self, row: int) -> LastList | None:
@@ -318,8 +318,8 @@ class Slab:
         """Remember the list that was published; the user's record changes with it."""
         users = self.store.users
         self._heads[row] = codec.encode_head(last_list)
-        users.owed[row] = False
-        users.changed[row] = True
+        users["owed"][row] = False
+        users["changed"][row] = True
 
     def get(self, user_id: str) -> UserState | None:
         """
@@ -364,7 +364,7 @@ class Slab:
 
     def take_changed(self) -> Int64:
         """Return the rows whose record is due, and take them as written."""
-        changed = self.store.users.changed
+        changed = self.store.users["changed"]
         rows: Int64 = np.flatnonzero(changed)
         changed[rows] = False
         return rows
@@ -411,12 +411,12 @@ class Slab:
         if row is None:
             return self._cold[user_id]
         rows = np.array([row], np.int64)
-        ((_, record),) = self.copy(rows, [bool(self.store.users.owed[row])]).records()
+        ((_, record),) = self.copy(rows, [bool(self.store.users["owed"][row])]).records()
         return record
 
     def pending(self) -> list[str]:
         """Return the users who are owed a list by what their records said when they were restored."""
-        hot = [self.user_ids[row] for row in np.flatnonzero(self.store.users.owed).tolist()]
+        hot = [self.user_ids[row] for row in np.flatnonzero(self.store.users["owed"]).tolist()]
         return hot + [user_id for user_id, record in self._cold.items() if codec.is_pending(record)]
 
     # Rows
@@ -443,9 +443,9 @@ class Slab:
         self._hot[user_id] = row
         self._heads[row] = codec.NO_HEAD
         users = self.store.users
-        users.user_hash[row] = user_hash(user_id)
-        users.items_revision[row] = self._items.revision
-        users.used_at[row] = self._runs
+        users["user_hash"][row] = user_hash(user_id)
+        users["items_revision"][row] = self._items.revision
+        users["used_at"][row] = self._runs
         self.budget.hot_users += 1
         if state is not None:
             self._drop_cold(user_id)
@@ -456,37 +456,37 @@ class Slab:
         """Fill an empty row from a state; its vectors are made when they are asked for."""
         users = self.store.users
         self._heads[row] = codec.encode_head(state.last_list)
-        users.owed[row] = state.pending
-        users.floor_ts[row], users.floor_hash[row] = state.floor
-        users.first_ts[row] = state.first_ts_ms
-        users.counts[row] = state.counts
-        users.stale[row] = True
+        users["owed"][row] = state.pending
+        users["floor_ts"][row], users["floor_hash"][row] = state.floor
+        users["first_ts"][row] = state.first_ts_ms
+        users["counts"][row] = state.counts
+        users["stale"][row] = True
         if (margin := Margin.of(state)) is not None:
             self._margins[row] = margin
         while not self._has_room():
             self._grow_arenas()
         if state.recent:
             move_recent(users, self.store.recents, self.store.recent_arena, row, len(state.recent))
-            first = int(users.recent_at[row])
+            first = int(users["recent_at"][row])
             span = slice(first, first + len(state.recent))
             recents = self.store.recents
-            recents.ts[span] = [one.ts_ms for one in state.recent]
-            recents.event_hash[span] = np.array([one.event_hash for one in state.recent], np.uint64)
-            recents.item[span] = self._items.rows([one.item_id for one in state.recent])
-            recents.kind[span] = [one.type_code for one in state.recent]
-            users.recent_n[row] = len(state.recent)
+            recents["ts"][span] = [one.ts_ms for one in state.recent]
+            recents["event_hash"][span] = np.array([one.event_hash for one in state.recent], np.uint64)
+            recents["item"][span] = self._items.rows([one.item_id for one in state.recent])
+            recents["kind"][span] = [one.type_code for one in state.recent]
+            users["recent_n"][row] = len(state.recent)
         if state.items:
             move_tallies(users, self.store.tallies, self.store.tally_arena, row, len(state.items))
-            first = int(users.tally_at[row])
+            first = int(users["tally_at"][row])
             self._load_tallies(slice(first, first + len(state.items)), state.items)
-            users.tally_n[row] = len(state.items)
+            users["tally_n"][row] = len(state.items)
 
     def _load_tallies(self, span: slice, items: dict[str, Tally]) -> None:
         tallies = self.store.tallies
-        tallies.item[span] = self._items.rows(list(items))
-        tallies.ts[span] = [tally.last_ts_ms for tally in items.values()]
-        tallies.mass[span] = [tally.mass for tally in items.values()]
-        tallies.counts[span] = [tally.counts for tally in items.values()]
+        tallies["item"][span] = self._items.rows(list(items))
+        tallies["ts"][span] = [tally.last_ts_ms for tally in items.values()]
+        tallies["mass"][span] = [tally.mass for tally in items.values()]
+        tallies["counts"][span] = [tally.counts for tally in items.values()]
 
     def _margin(self, row: int) -> Margin:
         margin = self._margins.get(row)
@@ -503,9 +503,9 @@ class Slab:
         rows = np.fromiter(self._hot.values(), np.int64, len(self._hot))
         count = min(len(rows), max(excess, len(rows) // _COOL_SHARE))
         # A changed row's next record is still to be written, which is done from columns.
-        rows = rows[np.argsort(users.used_at[rows], kind="stable")]
-        rows = rows[~users.changed[rows]][:count]
-        owed = users.owed[rows].tolist()
+        rows = rows[np.argsort(users["used_at"][rows], kind="stable")]
+        rows = rows[~users["changed"][rows]][:count]
+        owed = users["owed"][rows].tolist()
         for row, (user_id, record) in zip(rows.tolist(), self.copy(rows, owed).records(), strict=True):
             self._leave(row, user_id)
             self._put_cold(user_id, record)
@@ -575,9 +575,8 @@ class Slab:
     def _grow_rows(self) -> None:
         before = len(self.user_ids)
         rows = max(_FIRST_ROWS, 2 * before)
-        users = type(self.store.users)(*(grown(column, rows) for column in self.store.users))
-        users.recent_class[before:] = NO_BLOCK
-        users.tally_class[before:] = NO_BLOCK
+        users = grown(self.store.users, rows)
+        free_users(users, before)
         self.store = self.store._replace(users=users, sums=grown(self.store.sums, rows))
         self.user_ids.extend([""] * (rows - before))
         self._heads.extend([codec.NO_HEAD] * (rows - before))
@@ -586,19 +585,19 @@ class Slab:
     def _has_room(self) -> bool:
         store = self.store
         return bool(
-            store.recent_arena.top[0] + RECENT_SIZES[-1] <= len(store.recents.ts)
-            and store.tally_arena.top[0] + TALLY_SIZES[-1] <= len(store.tallies.ts)
+            store.recent_arena.top[0] + RECENT_SIZES[-1] <= len(store.recents)
+            and store.tally_arena.top[0] + TALLY_SIZES[-1] <= len(store.tallies)
         )
 
     def _grow_arenas(self) -> None:
         """Double the arena that is full."""
         store = self.store
-        if store.recent_arena.top[0] + RECENT_SIZES[-1] > len(store.recents.ts):
-            slots = 2 * len(store.recents.ts)
-            store = store._replace(recents=type(store.recents)(*(grown(column, slots) for column in store.recents)))
-        if store.tally_arena.top[0] + TALLY_SIZES[-1] > len(store.tallies.ts):
-            slots = 2 * len(store.tallies.ts)
-            store = store._replace(tallies=type(store.tallies)(*(grown(column, slots) for column in store.tallies)))
+        if store.recent_arena.top[0] + RECENT_SIZES[-1] > len(store.recents):
+            slots = 2 * len(store.recents)
+            store = store._replace(recents=grown(store.recents, slots))
+        if store.tally_arena.top[0] + TALLY_SIZES[-1] > len(store.tallies):
+            slots = 2 * len(store.tallies)
+            store = store._replace(tallies=grown(store.tallies, slots))
         self.store = store
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from streams.interests.columns import Bool, Float32, Float64, Int64, Recents, Tallies, Users
+from streams.interests.columns import Bool, Float32, Float64, Int64, Records
 from streams.interests.compiled import compiled, compiled_loosely
 
 SHORT: Final = 0
@@ -27,13 +27,13 @@ CANCELLED: Final = 1.0 / 64.0
 
 
 @compiled
-def advance(users: Users, sums: Float32, half_lives_ms: Float64, row: int, ts: int) -> None:
+def advance(users: Records, sums: Float32, half_lives_ms: Float64, row: int, ts: int) -> None:
     """Decay both sums of a user to a newer time."""
     for part in (SHORT, LONG):
-        remaining = math.exp2((users.sums_at[row] - ts) / half_lives_ms[part])
-        users.peak[row, part] *= remaining
+        remaining = math.exp2((users[row].sums_at - ts) / half_lives_ms[part])
+        users[row].peak[part] *= remaining
         scale(sums[row, part], remaining)
-    users.sums_at[row] = ts
+    users[row].sums_at = ts
 
 
 @compiled_loosely
@@ -53,9 +53,9 @@ def add_scaled(vector: Float32, other: Float32, factor: float) -> None:
 
 
 @compiled
-def add(users: Users, sums: Float32, vectors: Float32, row: int, part: int, item: int, weight: float) -> None:
+def add(users: Records, sums: Float32, vectors: Float32, row: int, part: int, item: int, weight: float) -> None:
     """Add an item's vector to a sum and what it may weigh to the sum's peak."""
-    users.peak[row, part] += abs(weight)
+    users[row].peak[part] += abs(weight)
     add_scaled(sums[row, part], vectors[item], weight)
 
 
@@ -75,59 +75,59 @@ def _length(vector: Float32) -> float:
 
 @compiled
 def rebuild(
-    users: Users, recents: Recents, tallies: Tallies, sums: Float32, vectors: Float32, revision: int,
+    users: Records, recents: Records, tallies: Records, sums: Float32, vectors: Float32, revision: int,
     weights: Float64, negative: Bool, half_lives_ms: Float64, row: int,
 ) -> None:  # fmt: skip
     """Make both sums of a user from the definition, in float64."""
     wide = np.zeros((2, sums.shape[2]), np.float64)
-    first, used = users.recent_at[row], users.recent_n[row]
-    newest = recents.ts[first + used - 1] if used else 0
+    first, used = users[row].recent_at, users[row].recent_n
+    newest = recents[first + used - 1].ts if used else 0
     for slot in range(first, first + used):
-        kind = recents.kind[slot]
+        kind = recents[slot].kind
         if not negative[kind]:
             for part in (SHORT, LONG):
-                weight = weights[kind] * math.exp2((recents.ts[slot] - newest) / half_lives_ms[part])
-                _add_wide(wide[part], vectors[recents.item[slot]], weight)
-    first = users.tally_at[row]
-    for place in range(first, first + users.tally_n[row]):
-        weight = tallies.mass[place] * math.exp2((tallies.ts[place] - newest) / half_lives_ms[LONG])
-        _add_wide(wide[LONG], vectors[tallies.item[place]], weight)
+                weight = weights[kind] * math.exp2((recents[slot].ts - newest) / half_lives_ms[part])
+                _add_wide(wide[part], vectors[recents[slot].item], weight)
+    first = users[row].tally_at
+    for place in range(first, first + users[row].tally_n):
+        weight = tallies[place].mass * math.exp2((tallies[place].ts - newest) / half_lives_ms[LONG])
+        _add_wide(wide[LONG], vectors[tallies[place].item], weight)
     for part in (SHORT, LONG):
         for axis in range(sums.shape[2]):
             sums[row, part, axis] = wide[part, axis]
-        users.peak[row, part] = _length(sums[row, part])
-    users.sums_at[row] = newest
-    users.folds[row] = 0
-    users.stale[row] = False
-    users.items_revision[row] = revision
+        users[row].peak[part] = _length(sums[row, part])
+    users[row].sums_at = newest
+    users[row].folds = 0
+    users[row].stale = False
+    users[row].items_revision = revision
 
 
 @compiled
 def _must_rebuild(
-    users: Users, recents: Recents, tallies: Tallies, sums: Float32, changed_at: Int64, revision: int, row: int
+    users: Records, recents: Records, tallies: Records, sums: Float32, changed_at: Int64, revision: int, row: int
 ) -> bool:  # fmt: skip
-    if users.stale[row] or users.folds[row] >= REBUILD_AFTER_FOLDS:
+    if users[row].stale or users[row].folds >= REBUILD_AFTER_FOLDS:
         return True
-    if users.items_revision[row] != revision:
-        known = users.items_revision[row]
-        first = users.recent_at[row]
-        for slot in range(first, first + users.recent_n[row]):
-            if changed_at[recents.item[slot]] > known:
+    if users[row].items_revision != revision:
+        known = users[row].items_revision
+        first = users[row].recent_at
+        for slot in range(first, first + users[row].recent_n):
+            if changed_at[recents[slot].item] > known:
                 return True
-        first = users.tally_at[row]
-        for place in range(first, first + users.tally_n[row]):
-            if changed_at[tallies.item[place]] > known:
+        first = users[row].tally_at
+        for place in range(first, first + users[row].tally_n):
+            if changed_at[tallies[place].item] > known:
                 return True
-        users.items_revision[row] = revision
-    if users.folds[row] == 0:
+        users[row].items_revision = revision
+    if users[row].folds == 0:
         return False
     short, long = _length(sums[row, SHORT]), _length(sums[row, LONG])
-    return bool(short < CANCELLED * users.peak[row, SHORT] or long < CANCELLED * users.peak[row, LONG])
+    return bool(short < CANCELLED * users[row].peak[SHORT] or long < CANCELLED * users[row].peak[LONG])
 
 
 @compiled
 def gather(
-    users: Users, recents: Recents, tallies: Tallies, sums: Float32, vectors: Float32, changed_at: Int64,
+    users: Records, recents: Records, tallies: Records, sums: Float32, vectors: Float32, changed_at: Int64,
     revision: int, weights: Float64, negative: Bool, half_lives_ms: Float64, rows: Int64, out: Float32,
 ) -> None:  # fmt: skip
     """Write short, long and negative of each row, as of the user's newest interaction, to `out` (n, 3, dim)."""
@@ -139,12 +139,12 @@ def gather(
         out[at, SHORT] = sums[row, SHORT]
         out[at, LONG] = sums[row, LONG]
         wide[:] = 0.0
-        first, used = users.recent_at[row], users.recent_n[row]
-        newest = recents.ts[first + used - 1] if used else 0
+        first, used = users[row].recent_at, users[row].recent_n
+        newest = recents[first + used - 1].ts if used else 0
         for slot in range(first, first + used):
-            kind = recents.kind[slot]
+            kind = recents[slot].kind
             if negative[kind]:
-                weight = weights[kind] * math.exp2((recents.ts[slot] - newest) / half_lives_ms[NEGATIVE])
-                _add_wide(wide, vectors[recents.item[slot]], weight)
+                weight = weights[kind] * math.exp2((recents[slot].ts - newest) / half_lives_ms[NEGATIVE])
+                _add_wide(wide, vectors[recents[slot].item], weight)
         for axis in range(len(wide)):
             out[at, NEGATIVE, axis] = wide[axis]

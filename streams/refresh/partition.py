@@ -289,7 +289,7 @@ class InterestPartition:
 def _tell(batch: EventBatch, result: FoldResult, slab: Slab) -> _Told:
     """Return what the signals role is told of the applied events, as columns."""
     applied = np.flatnonzero(result.outcome == APPLIED)
-    users = slab.store.users.user_hash[result.rows[applied]]
+    users = slab.store.users["user_hash"][result.rows[applied]]
     return users, result.items[applied], batch.kind[applied], batch.ts[applied], result.previous[applied]
 
 

@@ -44,7 +44,7 @@ class Shop:
 
     def anew(self, user_id: str = "u") -> list[list[float]]:
         """Return them as they are when nothing is followed."""
-        self.slab.store.users.stale[self.row(user_id)] = True
+        self.slab.store.users["stale"][self.row(user_id)] = True
         return self.sums(user_id)
 
 
@@ -68,10 +68,10 @@ def test_events_are_followed_in_place() -> None:
         shop.fold(event_of("clicks", "u", "b", START_MS + number * 86_400_000, f"e{number}"))
     users = shop.slab.store.users
     shop.sums()
-    assert users.folds[shop.row()] == REBUILD_AFTER_FOLDS - 1
+    assert users["folds"][shop.row()] == REBUILD_AFTER_FOLDS - 1
     shop.fold(event_of("clicks", "u", "b", START_MS + 10**11, "e999"))
     shop.sums()
-    assert users.folds[shop.row()] == 0
+    assert users["folds"][shop.row()] == 0
 
 
 def test_late_item_vector_counts() -> None:
