@@ -8,10 +8,10 @@ body. The head is the MessagePack of the list served last.
 Body of version 2. Fixed part (72 bytes): first_ts, newest_ts, floor_ts (i64), floor_hash (u64), erased_at (i64),
 counts by type (6 x u32), number of interactions, of tallies and of ids (u16 each), reserved (u16). Then
 - ids: length (u8) and UTF-8, in the order in which the parts below first name them;
-- interactions, oldest first: ms since the one before (varint; the first since first_ts), hash (u64), id (varint),
-  type (u8);
-- tallies, in the order in which items first left `recent`: id (varint), last time since first_ts (varint), mass (f64),
-  counts by type (varints);
+- interactions, oldest first, column by column: ms since the one before (varints; the first since first_ts), ids
+  (varints), types (u8), hashes (u64);
+- tallies, in the order in which items first left `recent`: for each its id, its last time since first_ts and its counts
+  by type (varints), then all masses (f64);
 - if anything follows, the MessagePack of the user's margin: exclusions and impressions.
 The same set of events gives the same body. Bodies are written by `layout`, compiled; version 1 is read by `codec_v1`.
 """
@@ -21,6 +21,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
@@ -40,12 +41,9 @@ FIXED: Final = struct.Struct("<qqqQq6I4H")
 #: Where single fields of the fixed part stand.
 NEWEST_TS_AT: Final = 8
 ERASED_AT_AT: Final = 32
-SIZES_AT: Final = 64
 
 _PREFIX = struct.Struct("<2sBBII")
 _CRC = struct.Struct("<I")
-_HASH = struct.Struct("<Q")
-_MASS = struct.Struct("<d")
 _I64 = struct.Struct("<q")
 _MAGIC = b"FU"
 _PENDING = 1
@@ -228,18 +226,15 @@ def decode_body(body: bytes) -> UserState:
     interactions, tallies, names, _ = fixed[11:]
     reader = _Reader(body, FIXED.size)
     ids = [reader.text() for _ in range(names)]
-    ts_ms = state.first_ts_ms
-    for _ in range(interactions):
-        ts_ms += reader.varint()
-        event_hash = reader.unpack(_HASH)
-        item_id = ids[reader.varint()]
-        state.recent.append(Interaction(ts_ms, event_hash, item_id, reader.byte()))
-    for _ in range(tallies):
-        item_id = ids[reader.varint()]
-        last_ts_ms = state.first_ts_ms + reader.varint()
-        mass = reader.unpack(_MASS)
-        counts = tuple(reader.varint() for _ in EVENT_TYPES)
-        state.items[item_id] = Tally(counts, last_ts_ms, mass)
+    steps = [reader.varint() for _ in range(interactions)]
+    places = [reader.varint() for _ in range(interactions)]
+    types = [reader.byte() for _ in range(interactions)]
+    hashes = reader.unpack(f"<{interactions}Q")
+    times = list(accumulate(steps, initial=state.first_ts_ms))[1:]
+    state.recent = list(map(Interaction, times, hashes, [ids[place] for place in places], types))
+    sums = [(ids[reader.varint()], reader.varint(), [reader.varint() for _ in EVENT_TYPES]) for _ in range(tallies)]
+    for (item_id, after, counts), mass in zip(sums, reader.unpack(f"<{tallies}d"), strict=True):
+        state.items[item_id] = Tally(tuple(counts), state.first_ts_ms + after, mass)
     if any(interaction.type_code >= len(EVENT_TYPES) for interaction in state.recent):
         raise ValueError("an interaction of an unknown type")
     if reader.at < len(body):
@@ -284,7 +279,7 @@ class _Reader:
             raise ValueError("an id is cut short")
         return self.body[self.at - length : self.at].decode()
 
-    def unpack(self, kind: struct.Struct) -> Any:
-        (value,) = kind.unpack_from(self.body, self.at)
-        self.at += kind.size
-        return value
+    def unpack(self, layout: str) -> tuple[Any, ...]:
+        values = struct.unpack_from(layout, self.body, self.at)
+        self.at += struct.calcsize(layout)
+        return values

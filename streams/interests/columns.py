@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from streams.catalogue.ids import ItemNames
 from streams.settings import EVENT_TYPES
 
 Int64 = npt.NDArray[np.int64]
@@ -31,9 +32,10 @@ RECENT_MAX: Final = 256
 TALLIES_MAX: Final = 256
 TALLIES_AFTER_PRUNE: Final = 224
 
-#: Slots of a block by size class. The fourth holds a user at `RECENT_MIN` and the one that makes the oldest leave;
-#: the last holds one more than the most that are kept, for the moment before the oldest leave.
-RECENT_SIZES: Final = np.array([4, 12, 32, RECENT_MIN + 1, 128, RECENT_MAX + 1], np.int64)
+#: Slots of a block by size class. The oldest leave from the front and the newest join at the end: what is kept slides
+#: through its block, and is moved to the front when it reaches the end. So the fourth has room beyond `RECENT_MIN`, and
+#: the last beyond the most that are kept.
+RECENT_SIZES: Final = np.array([4, 12, 32, RECENT_MIN + 32, 160, RECENT_MAX + 64], np.int64)
 TALLY_SIZES: Final = np.array([8, 32, 96, TALLIES_MAX + 1], np.int64)
 
 NO_BLOCK: Final = -1
@@ -41,8 +43,9 @@ NO_BLOCK: Final = -1
 
 #: One user, a row. One array of records and not an array for each field: an event touches most fields of one user, and
 #: a row is three lines of a core's cache where twenty columns would be twenty.
-#: `recent_at`, `recent_n`, `recent_class`: block of the interactions: first slot, slots used, size class (-1 without).
-#: `tally_at`, `tally_n`, `tally_class`: block of the tallies.
+#: `recent_block`, `recent_class`: block of the interactions: first slot, size class (-1 without one);
+#: `recent_at`, `recent_n`: where in it the oldest stands, and how many there are.
+#: `tally_at`, `tally_n`, `tally_class`: block of the tallies, which begin where it does.
 #: `floor_ts`, `floor_hash`: greatest (time, hash) that left `recent`.
 #: `first_ts`: time of the oldest event applied, 0 before the first; `counts`: distinct events applied, by type.
 #: `user_hash`: 64 bits that stand for the user on `item-events`.
@@ -53,6 +56,7 @@ NO_BLOCK: Final = -1
 #: of the item vectors they are known to fit.
 USER: Final = np.dtype(
     [
+        ("recent_block", np.int64),
         ("recent_at", np.int64),
         ("tally_at", np.int64),
         ("recent_n", np.int32),
@@ -75,14 +79,10 @@ USER: Final = np.dtype(
     ],
     align=True,
 )
-#: One interaction: time, event hash, item row, type code.
-INTERACTION: Final = np.dtype(
-    [("ts", np.int64), ("event_hash", np.uint64), ("item", np.int32), ("kind", np.uint8)], align=True
-)
-#: One tally: newest time, mass, item row, events by type.
-TALLY: Final = np.dtype(
-    [("ts", np.int64), ("mass", np.float64), ("item", np.int32), ("counts", np.int32, (TYPES,))], align=True
-)
+#: One interaction: time, item row, type code. Its event hash stands apart, as hashes are searched one behind another.
+INTERACTION: Final = np.dtype([("ts", np.int64), ("item", np.int32), ("kind", np.uint8)], align=True)
+#: One tally: newest time, mass, events by type.
+TALLY: Final = np.dtype([("ts", np.int64), ("mass", np.float64), ("counts", np.int32, (TYPES,))], align=True)
 
 #: Arrays of these records.
 Records = npt.NDArray[Any]
@@ -94,6 +94,76 @@ class Arena(NamedTuple):
     top: Int64
     free: Int64
     sizes: Int64
+
+
+class Rules(NamedTuple):
+    """
+    Settings as the compiled code reads them.
+
+    Attributes
+    ----------
+    weights
+        (types,) what one event adds to the vectors.
+    negative
+        (types,) whether the type says what is not wanted.
+    half_lives_ms
+        Short, long, negative.
+    session_gap_ms
+        Items met before a longer pause do not count as met just before.
+
+    """
+
+    lateness_ms: int
+    session_gap_ms: int
+    weights: Float64
+    negative: Bool
+    half_lives_ms: Float64
+
+
+class Items(NamedTuple):
+    """The item vectors: (rows, dim), the revision at which each changed last, the newest revision, and the ids."""
+
+    vectors: Float32
+    changed_at: Int64
+    revision: int
+    names: ItemNames
+
+
+class Store(NamedTuple):
+    """
+    Everything of one partition that a fold changes.
+
+    Attributes
+    ----------
+    users
+        (rows,) `USER`.
+    recents, hashes
+        (slots,) `INTERACTION` and uint64 event hash, an arena.
+    tallies, tally_items
+        (slots,) `TALLY` and int32 item row, an arena.
+    sums
+        (rows, 2, dim) float32, short and long.
+
+    """
+
+    users: Records
+    recents: Records
+    hashes: UInt64
+    recent_arena: Arena
+    tallies: Records
+    tally_items: Int32
+    tally_arena: Arena
+    sums: Float32
+
+
+class Batch(NamedTuple):
+    """Events in order of (time, hash), (n,) each: row of the user, time, hash, row of the item, type code."""
+
+    rows: Int64
+    ts: Int64
+    event_hash: UInt64
+    item: Int32
+    kind: UInt8
 
 
 def make_arena(sizes: Int64) -> Arena:

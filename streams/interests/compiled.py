@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import numba
 
@@ -25,11 +25,13 @@ def _digest_of_sources() -> str:
     return digest.hexdigest()[:16]
 
 
+# numba keeps its options as attributes that no type checker knows.
+_OPTIONS: Any = numba.config
 #: Where machine code of these sources is kept.
 CACHE_FOLDER: Final = (
-    Path(numba.config.CACHE_DIR or Path(__file__).parent / "__pycache__") / f"compiled-{_digest_of_sources()}"
+    Path(_OPTIONS.CACHE_DIR or Path(__file__).parent / "__pycache__") / f"compiled-{_digest_of_sources()}"
 )
-numba.config.CACHE_DIR = str(CACHE_FOLDER)
+_OPTIONS.CACHE_DIR = str(CACHE_FOLDER)
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:

@@ -20,27 +20,24 @@ counted as late; it is never applied twice.
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from streams.catalogue.ids import ItemNames
+from streams.interests.arenas import make_room, move_tallies
 from streams.interests.columns import (
     NO_BLOCK,
     RECENT_MAX,
     RECENT_MIN,
     TALLIES_AFTER_PRUNE,
     TALLIES_MAX,
-    TYPES,
-    Arena,
-    Bool,
-    Float32,
-    Float64,
+    Batch,
     Int32,
-    Int64,
-    Records,
+    Items,
+    Rules,
+    Store,
     UInt8,
-    UInt64,
 )
 from streams.interests.compiled import compiled
 from streams.interests.sums import LONG, SHORT, add, advance
@@ -53,60 +50,6 @@ REPLACED: Final = 3
 
 #: Items met just before an event that travel with it: sequence rules beyond three steps are noise.
 PREVIOUS: Final = 3
-
-
-class Rules(NamedTuple):
-    """
-    Settings as the compiled code reads them.
-
-    Attributes
-    ----------
-    weights
-        (types,) what one event adds to the vectors.
-    negative
-        (types,) whether the type says what is not wanted.
-    half_lives_ms
-        Short, long, negative.
-    session_gap_ms
-        Items met before a longer pause do not count as met just before.
-
-    """
-
-    lateness_ms: int
-    session_gap_ms: int
-    weights: Float64
-    negative: Bool
-    half_lives_ms: Float64
-
-
-class Items(NamedTuple):
-    """The item vectors: (rows, dim), the revision at which each changed last, the newest revision, and the ids."""
-
-    vectors: Float32
-    changed_at: Int64
-    revision: int
-    names: ItemNames
-
-
-class Store(NamedTuple):
-    """Everything of one partition that a fold changes; `sums` is (rows, 2, dim) float32, short and long."""
-
-    users: Records
-    recents: Records
-    recent_arena: Arena
-    tallies: Records
-    tally_arena: Arena
-    sums: Float32
-
-
-class Batch(NamedTuple):
-    """Events in order of (time, hash), (n,) each: row of the user, time, hash, row of the item, type code."""
-
-    rows: Int64
-    ts: Int64
-    event_hash: UInt64
-    item: Int32
-    kind: UInt8
 
 
 @compiled
@@ -139,11 +82,11 @@ def fold(
 @compiled
 def _interact(store: Store, rules: Rules, items: Items, batch: Batch, at: int, previous: Int32) -> int:
     """Join one interaction."""
-    users, recents = store.users, store.recents
+    users = store.users
     row, ts, event_hash = batch.rows[at], batch.ts[at], batch.event_hash[at]
     first, used = users[row].recent_at, users[row].recent_n
     for slot in range(first, first + used):
-        if recents[slot].event_hash == event_hash:
+        if store.hashes[slot] == event_hash:
             return _join_copy(store, rules, items, batch, at, slot)
     if ts < users[row].floor_ts or (ts == users[row].floor_ts and event_hash <= users[row].floor_hash):
         return LATE
@@ -162,18 +105,19 @@ def _interact(store: Store, rules: Rules, items: Items, batch: Batch, at: int, p
 def _insert(store: Store, row: int, ts: int, event_hash: int, item: int, kind: int) -> int:
     """Put an interaction in its place; return its slot."""
     users, recents = store.users, store.recents
+    hashes = store.hashes
     used = users[row].recent_n
-    if users[row].recent_class == NO_BLOCK or used == store.recent_arena.sizes[users[row].recent_class]:
-        move_recent(users, recents, store.recent_arena, row, used + 1)
+    make_room(store, row)
     first = users[row].recent_at
     slot = first + used
-    while slot > first and (
-        recents[slot - 1].ts > ts or (recents[slot - 1].ts == ts and recents[slot - 1].event_hash > event_hash)
-    ):
+    while slot > first and recents[slot - 1].ts >= ts:
+        if recents[slot - 1].ts == ts and hashes[slot - 1] < event_hash:
+            break
         recents[slot] = recents[slot - 1]
+        hashes[slot] = hashes[slot - 1]
         slot -= 1
     recents[slot].ts = ts
-    recents[slot].event_hash = event_hash
+    hashes[slot] = event_hash
     recents[slot].item = item
     recents[slot].kind = kind
     users[row].recent_n = used + 1
@@ -207,6 +151,7 @@ def _join_copy(store: Store, rules: Rules, items: Items, batch: Batch, at: int, 
         last = users[row].recent_at + users[row].recent_n - 1
         for later in range(slot, last):
             recents[later] = recents[later + 1]
+            store.hashes[later] = store.hashes[later + 1]
         users[row].recent_n -= 1
         _insert(store, row, ts, batch.event_hash[at], item, batch.kind[at])
         _trim(store, rules, items, row)
@@ -243,11 +188,9 @@ def _trim(store: Store, rules: Rules, items: Items, row: int) -> None:
     if leaving == 0:
         return
     users[row].floor_ts = recents[first + leaving - 1].ts
-    users[row].floor_hash = recents[first + leaving - 1].event_hash
-    kept = used - leaving
-    for slot in range(first, first + kept):
-        recents[slot] = recents[slot + leaving]
-    users[row].recent_n = kept
+    users[row].floor_hash = store.hashes[first + leaving - 1]
+    users[row].recent_at = first + leaving
+    users[row].recent_n = used - leaving
 
 
 @compiled
@@ -260,17 +203,17 @@ def _tally(store: Store, rules: Rules, items: Items, row: int, slot: int) -> Non
     weight = 0.0 if rules.negative[kind] else rules.weights[kind]
     first, used = users[row].tally_at, users[row].tally_n
     for place in range(first, first + used):
-        if tallies[place].item == item:
+        if store.tally_items[place] == item:
             aged = math.exp2((tallies[place].ts - ts) / rules.half_lives_ms[LONG])
             tallies[place].mass = tallies[place].mass * aged + weight
             tallies[place].ts = ts
             tallies[place].counts[kind] += 1
             return
     if users[row].tally_class == NO_BLOCK or used == store.tally_arena.sizes[users[row].tally_class]:
-        move_tallies(users, tallies, store.tally_arena, row, used + 1)
+        move_tallies(store, row, used + 1)
         first = users[row].tally_at
     place = first + used
-    tallies[place].item = item
+    store.tally_items[place] = item
     tallies[place].ts = ts
     tallies[place].mass = weight
     tallies[place].counts[:] = 0
@@ -301,7 +244,7 @@ def _prune(store: Store, rules: Rules, items: Items, row: int, now: int) -> None
                 or mass[place] < mass[lightest]
                 or (
                     mass[place] == mass[lightest]
-                    and _sorts_after(items.names, tallies[first + lightest].item, tallies[first + place].item)
+                    and _sorts_after(items.names, store.tally_items[first + lightest], store.tally_items[first + place])
                 )
             ):
                 lightest = place
@@ -312,6 +255,7 @@ def _prune(store: Store, rules: Rules, items: Items, row: int, now: int) -> None
     for place in range(used):
         if not dropped[place]:
             tallies[kept] = tallies[first + place]
+            store.tally_items[kept] = store.tally_items[first + place]
             kept += 1
     users[row].tally_n = kept - first
 
@@ -350,84 +294,10 @@ def _unfollow(store: Store, rules: Rules, items: Items, row: int, slot: int) -> 
 def _give_up(store: Store, rules: Rules, items: Items, row: int, place: int) -> None:
     """Take a dropped tally out of the long sum."""
     users, tallies = store.users, store.tallies
-    item = tallies[place].item
+    item = store.tally_items[place]
     if items.changed_at[item] > users[row].items_revision:
         users[row].stale = True
         return
     age = users[row].sums_at - tallies[place].ts
     weight = tallies[place].mass * math.exp2(-age / rules.half_lives_ms[LONG])
     add(users, store.sums, items.vectors, row, LONG, item, -weight)
-
-
-@compiled
-def _take_block(arena: Arena, slots: Records, least: int) -> tuple[int, int]:
-    """Return (first slot, size class) of a block of at least so many slots; the caller made sure there is room."""
-    size_class = 0
-    while arena.sizes[size_class] < least:
-        size_class += 1
-    first = arena.free[size_class]
-    if first == NO_BLOCK:
-        first = arena.top[0]
-        arena.top[0] += arena.sizes[size_class]
-    else:
-        arena.free[size_class] = slots[first].ts
-    return first, size_class
-
-
-@compiled
-def _give_block(arena: Arena, slots: Records, first: int, size_class: int) -> None:
-    slots[first].ts = arena.free[size_class]
-    arena.free[size_class] = first
-
-
-@compiled
-def move_recent(users: Records, recents: Records, arena: Arena, row: int, least: int) -> None:
-    """Give a user a block for at least so many interactions, and what it had before to others."""
-    first, size_class = _take_block(arena, recents, least)
-    old, used = users[row].recent_at, users[row].recent_n
-    for place in range(used):
-        recents[first + place] = recents[old + place]
-    if users[row].recent_class != NO_BLOCK:
-        _give_block(arena, recents, old, users[row].recent_class)
-    users[row].recent_at = first
-    users[row].recent_class = size_class
-
-
-@compiled
-def move_tallies(users: Records, tallies: Records, arena: Arena, row: int, least: int) -> None:
-    """Give a user a block for at least so many tallies, and what it had before to others."""
-    first, size_class = _take_block(arena, tallies, least)
-    old, used = users[row].tally_at, users[row].tally_n
-    for place in range(used):
-        tallies[first + place] = tallies[old + place]
-    if users[row].tally_class != NO_BLOCK:
-        _give_block(arena, tallies, old, users[row].tally_class)
-    users[row].tally_at = first
-    users[row].tally_class = size_class
-
-
-@compiled
-def release(store: Store, row: int) -> None:
-    """Empty a user's row and give its blocks back."""
-    users = store.users
-    if users[row].recent_class != NO_BLOCK:
-        _give_block(store.recent_arena, store.recents, users[row].recent_at, users[row].recent_class)
-    if users[row].tally_class != NO_BLOCK:
-        _give_block(store.tally_arena, store.tallies, users[row].tally_at, users[row].tally_class)
-    users[row].recent_class = NO_BLOCK
-    users[row].tally_class = NO_BLOCK
-    users[row].recent_n = 0
-    users[row].tally_n = 0
-    users[row].floor_ts = 0
-    users[row].floor_hash = 0
-    users[row].first_ts = 0
-    users[row].changed = False
-    users[row].owed = False
-    users[row].sums_at = 0
-    users[row].folds = 0
-    users[row].stale = False
-    for kind in range(TYPES):
-        users[row].counts[kind] = 0
-    for part in (SHORT, LONG):
-        users[row].peak[part] = 0.0
-    store.sums[row, :, :] = 0.0

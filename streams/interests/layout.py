@@ -7,13 +7,11 @@ from typing import Final
 import numpy as np
 
 from streams.catalogue.ids import ItemNames
-from streams.interests.codec import FIXED, SIZES_AT
-from streams.interests.columns import TYPES, Int32, Int64, UInt8
+from streams.interests.codec import FIXED
+from streams.interests.columns import TYPES, Int32, Int64, Store, UInt8
 from streams.interests.compiled import compiled
-from streams.interests.fold import Store
 
 _FIXED_BYTES: Final = FIXED.size
-_SIZES_AT: Final = SIZES_AT
 #: Longest parts: an interaction of 10 + 8 + 3 + 1 bytes, a tally of 3 + 10 + 8 + 5 a type, a length byte for each id.
 _INTERACTION_BYTES: Final = 22
 _TALLY_BYTES: Final = 21 + 5 * TYPES
@@ -53,7 +51,7 @@ def bound(store: Store, names: ItemNames, rows: Int64) -> int:
             total += _INTERACTION_BYTES + 1 + names.at[item + 1] - names.at[item]
         first = users[row].tally_at
         for place in range(first, first + users[row].tally_n):
-            item = store.tallies[place].item
+            item = store.tally_items[place]
             total += _TALLY_BYTES + 1 + names.at[item + 1] - names.at[item]
     return total
 
@@ -89,51 +87,58 @@ def _write_one(
     store: Store, names: ItemNames, row: int, erased_at: int, out: UInt8, at: int, number: int, mark: Int64,
     index: Int32,
 ) -> int:  # fmt: skip
-    users, recents, tallies = store.users, store.recents, store.tallies
-    first, used = users[row].recent_at, users[row].recent_n
-    tally_first, tally_used = users[row].tally_at, users[row].tally_n
+    user = store.users[row]
+    first, end = user.recent_at, user.recent_at + user.recent_n
+    tally_first, tally_end = user.tally_at, user.tally_at + user.tally_n
     start = at
-    at = _put(out, at, users[row].first_ts, 8)
-    at = _put(out, at, recents[first + used - 1].ts if used else 0, 8)
-    at = _put(out, at, users[row].floor_ts, 8)
-    rest = users[row].floor_hash
-    for place in range(8):
-        out[at + place] = (rest >> np.uint64(8 * place)) & np.uint64(0xFF)
-    at = _put(out, at + 8, erased_at, 8)
-    for kind in range(TYPES):
-        at = _put(out, at, users[row].counts[kind], 4)
     at = start + _FIXED_BYTES
     known = 0
-    mass = np.empty(1, np.float64)
-    mass_bytes = mass.view(np.uint8)
-    for slot in range(first, first + used):
-        at, known = _put_id(names, recents[slot].item, out, at, number, mark, index, known)
-    for place in range(tally_first, tally_first + tally_used):
-        at, known = _put_id(names, tallies[place].item, out, at, number, mark, index, known)
-    sizes = _put(out, start + _SIZES_AT, used, 2)
-    sizes = _put(out, sizes, tally_used, 2)
-    sizes = _put(out, sizes, known, 2)
-    _put(out, sizes, 0, 2)
-    before = users[row].first_ts
-    for slot in range(first, first + used):
-        at = _put_varint(out, at, recents[slot].ts - before)
-        before = recents[slot].ts
-        rest = recents[slot].event_hash
-        for place in range(8):
-            out[at + place] = (rest >> np.uint64(8 * place)) & np.uint64(0xFF)
-        at = _put_varint(out, at + 8, index[recents[slot].item])
-        out[at] = recents[slot].kind
+    for slot in range(first, end):
+        at, known = _put_id(names, store.recents[slot].item, out, at, number, mark, index, known)
+    for place in range(tally_first, tally_end):
+        at, known = _put_id(names, store.tally_items[place], out, at, number, mark, index, known)
+    _write_fixed(store, row, erased_at, out, start, known)
+    before = user.first_ts
+    for slot in range(first, end):
+        at = _put_varint(out, at, store.recents[slot].ts - before)
+        before = store.recents[slot].ts
+    for slot in range(first, end):
+        at = _put_varint(out, at, index[store.recents[slot].item])
+    for slot in range(first, end):
+        out[at] = store.recents[slot].kind
         at += 1
-    for place in range(tally_used):
-        slot = tally_first + place
-        at = _put_varint(out, at, index[tallies[slot].item])
-        at = _put_varint(out, at, tallies[slot].ts - users[row].first_ts)
-        mass[0] = tallies[slot].mass
-        out[at : at + 8] = mass_bytes
-        at += 8
+    behind = at + 8 * (end - first)
+    out[at:behind] = store.hashes[first:end].view(np.uint8)
+    at = behind
+    for place in range(tally_first, tally_end):
+        at = _put_varint(out, at, index[store.tally_items[place]])
+        at = _put_varint(out, at, store.tallies[place].ts - user.first_ts)
         for kind in range(TYPES):
-            at = _put_varint(out, at, tallies[slot].counts[kind])
-    return at
+            at = _put_varint(out, at, store.tallies[place].counts[kind])
+    mass = np.empty(tally_end - tally_first, np.float64)
+    for place in range(tally_first, tally_end):
+        mass[place - tally_first] = store.tallies[place].mass
+    behind = at + 8 * len(mass)
+    out[at:behind] = mass.view(np.uint8)
+    return behind
+
+
+@compiled
+def _write_fixed(store: Store, row: int, erased_at: int, out: UInt8, at: int, ids: int) -> None:
+    user = store.users[row]
+    used = user.recent_n
+    at = _put(out, at, user.first_ts, 8)
+    at = _put(out, at, store.recents[user.recent_at + used - 1].ts if used else 0, 8)
+    at = _put(out, at, user.floor_ts, 8)
+    for place in range(8):
+        out[at + place] = (user.floor_hash >> np.uint64(8 * place)) & np.uint64(0xFF)
+    at = _put(out, at + 8, erased_at, 8)
+    for kind in range(TYPES):
+        at = _put(out, at, user.counts[kind], 4)
+    at = _put(out, at, used, 2)
+    at = _put(out, at, user.tally_n, 2)
+    at = _put(out, at, ids, 2)
+    _put(out, at, 0, 2)
 
 
 @compiled

@@ -21,6 +21,7 @@ from streams import metrics
 from streams.catalogue.ids import ItemNames
 from streams.errors import RecordFormatError
 from streams.interests import codec, layout
+from streams.interests.arenas import move_recent, move_tallies, release
 from streams.interests.batch import EventBatch
 from streams.interests.budget import Budget
 from streams.interests.columns import (
@@ -29,29 +30,19 @@ from streams.interests.columns import (
     TALLY,
     TALLY_SIZES,
     USER,
+    Batch,
     Float32,
     Int32,
     Int64,
+    Items,
+    Rules,
+    Store,
     UInt8,
     free_users,
     grown,
     make_arena,
 )
-from streams.interests.fold import (
-    APPLIED,
-    DUPLICATE,
-    LATE,
-    PREVIOUS,
-    REPLACED,
-    Batch,
-    Items,
-    Rules,
-    Store,
-    fold,
-    move_recent,
-    move_tallies,
-    release,
-)
+from streams.interests.fold import APPLIED, DUPLICATE, LATE, PREVIOUS, REPLACED, fold
 from streams.interests.margin import Margin
 from streams.interests.state import EXCLUDING_TYPES, NEGATIVE_TYPES, Interaction, LastList, Tally, UserState
 from streams.settings import EVENT_TYPES, Settings
@@ -206,8 +197,8 @@ class Slab:
         self._index: Int32 = np.zeros(0, np.int32)
         self.store = Store(
             np.zeros(0, USER),
-            np.zeros(_FIRST_SLOTS, INTERACTION), make_arena(RECENT_SIZES),
-            np.zeros(_FIRST_SLOTS, TALLY), make_arena(TALLY_SIZES),
+            np.zeros(_FIRST_SLOTS, INTERACTION), np.zeros(_FIRST_SLOTS, np.uint64), make_arena(RECENT_SIZES),
+            np.zeros(_FIRST_SLOTS, TALLY), np.zeros(_FIRST_SLOTS, np.int32), make_arena(TALLY_SIZES),
             np.zeros((0, 2, items.dim), np.float32),
         )  # fmt: skip
 
@@ -287,12 +278,10 @@ class Slab:
 
     def recent(self, row: int) -> tuple[Interaction, ...]:
         """Return a hot user's newest interactions, oldest first."""
-        recents = self.store.recents
         first = int(self.store.users["recent_at"][row])
         span = slice(first, first + int(self.store.users["recent_n"][row]))
-        ids = map(self._items.item_id, recents["item"][span].tolist())
-        times, hashes, kinds = (recents[name][span].tolist() for name in ("ts", "event_hash", "kind"))
-        return tuple(map(Interaction, times, hashes, ids, kinds))
+        times, items, kinds = (self.store.recents[name][span].tolist() for name in ("ts", "item", "kind"))
+        return tuple(map(Interaction, times, self.store.hashes[span].tolist(), map(self._items.item_id, items), kinds))
 
     def newest_ts_ms(self, row: int) -> int:
         """Return the time of a hot user's newest interaction, 0 without one."""
@@ -466,24 +455,24 @@ class Slab:
         while not self._has_room():
             self._grow_arenas()
         if state.recent:
-            move_recent(users, self.store.recents, self.store.recent_arena, row, len(state.recent))
+            move_recent(self.store, row, len(state.recent))
             first = int(users["recent_at"][row])
             span = slice(first, first + len(state.recent))
             recents = self.store.recents
             recents["ts"][span] = [one.ts_ms for one in state.recent]
-            recents["event_hash"][span] = np.array([one.event_hash for one in state.recent], np.uint64)
+            self.store.hashes[span] = np.array([one.event_hash for one in state.recent], np.uint64)
             recents["item"][span] = self._items.rows([one.item_id for one in state.recent])
             recents["kind"][span] = [one.type_code for one in state.recent]
             users["recent_n"][row] = len(state.recent)
         if state.items:
-            move_tallies(users, self.store.tallies, self.store.tally_arena, row, len(state.items))
+            move_tallies(self.store, row, len(state.items))
             first = int(users["tally_at"][row])
             self._load_tallies(slice(first, first + len(state.items)), state.items)
             users["tally_n"][row] = len(state.items)
 
     def _load_tallies(self, span: slice, items: dict[str, Tally]) -> None:
         tallies = self.store.tallies
-        tallies["item"][span] = self._items.rows(list(items))
+        self.store.tally_items[span] = self._items.rows(list(items))
         tallies["ts"][span] = [tally.last_ts_ms for tally in items.values()]
         tallies["mass"][span] = [tally.mass for tally in items.values()]
         tallies["counts"][span] = [tally.counts for tally in items.values()]
@@ -594,10 +583,10 @@ class Slab:
         store = self.store
         if store.recent_arena.top[0] + RECENT_SIZES[-1] > len(store.recents):
             slots = 2 * len(store.recents)
-            store = store._replace(recents=grown(store.recents, slots))
+            store = store._replace(recents=grown(store.recents, slots), hashes=grown(store.hashes, slots))
         if store.tally_arena.top[0] + TALLY_SIZES[-1] > len(store.tallies):
             slots = 2 * len(store.tallies)
-            store = store._replace(tallies=grown(store.tallies, slots))
+            store = store._replace(tallies=grown(store.tallies, slots), tally_items=grown(store.tally_items, slots))
         self.store = store
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from streams.interests.columns import Bool, Float32, Float64, Int64, Records
+from streams.interests.columns import Float32, Float64, Int64, Items, Records, Rules, Store
 from streams.interests.compiled import compiled, compiled_loosely
 
 SHORT: Final = 0
@@ -74,77 +74,73 @@ def _length(vector: Float32) -> float:
 
 
 @compiled
-def rebuild(
-    users: Records, recents: Records, tallies: Records, sums: Float32, vectors: Float32, revision: int,
-    weights: Float64, negative: Bool, half_lives_ms: Float64, row: int,
-) -> None:  # fmt: skip
+def rebuild(store: Store, rules: Rules, items: Items, row: int) -> None:
     """Make both sums of a user from the definition, in float64."""
+    user, sums, vectors = store.users[row], store.sums, items.vectors
     wide = np.zeros((2, sums.shape[2]), np.float64)
-    first, used = users[row].recent_at, users[row].recent_n
-    newest = recents[first + used - 1].ts if used else 0
+    first, used = user.recent_at, user.recent_n
+    newest = store.recents[first + used - 1].ts if used else 0
     for slot in range(first, first + used):
-        kind = recents[slot].kind
-        if not negative[kind]:
+        kind = store.recents[slot].kind
+        if not rules.negative[kind]:
+            age = newest - store.recents[slot].ts
             for part in (SHORT, LONG):
-                weight = weights[kind] * math.exp2((recents[slot].ts - newest) / half_lives_ms[part])
-                _add_wide(wide[part], vectors[recents[slot].item], weight)
-    first = users[row].tally_at
-    for place in range(first, first + users[row].tally_n):
-        weight = tallies[place].mass * math.exp2((tallies[place].ts - newest) / half_lives_ms[LONG])
-        _add_wide(wide[LONG], vectors[tallies[place].item], weight)
+                weight = rules.weights[kind] * math.exp2(-age / rules.half_lives_ms[part])
+                _add_wide(wide[part], vectors[store.recents[slot].item], weight)
+    first = user.tally_at
+    for place in range(first, first + user.tally_n):
+        age = newest - store.tallies[place].ts
+        weight = store.tallies[place].mass * math.exp2(-age / rules.half_lives_ms[LONG])
+        _add_wide(wide[LONG], vectors[store.tally_items[place]], weight)
     for part in (SHORT, LONG):
         for axis in range(sums.shape[2]):
             sums[row, part, axis] = wide[part, axis]
-        users[row].peak[part] = _length(sums[row, part])
-    users[row].sums_at = newest
-    users[row].folds = 0
-    users[row].stale = False
-    users[row].items_revision = revision
+        user.peak[part] = _length(sums[row, part])
+    user.sums_at = newest
+    user.folds = 0
+    user.stale = False
+    user.items_revision = items.revision
 
 
 @compiled
-def _must_rebuild(
-    users: Records, recents: Records, tallies: Records, sums: Float32, changed_at: Int64, revision: int, row: int
-) -> bool:  # fmt: skip
-    if users[row].stale or users[row].folds >= REBUILD_AFTER_FOLDS:
+def _must_rebuild(store: Store, items: Items, row: int) -> bool:
+    user = store.users[row]
+    if user.stale or user.folds >= REBUILD_AFTER_FOLDS:
         return True
-    if users[row].items_revision != revision:
-        known = users[row].items_revision
-        first = users[row].recent_at
-        for slot in range(first, first + users[row].recent_n):
-            if changed_at[recents[slot].item] > known:
+    if user.items_revision != items.revision:
+        known = user.items_revision
+        for slot in range(user.recent_at, user.recent_at + user.recent_n):
+            if items.changed_at[store.recents[slot].item] > known:
                 return True
-        first = users[row].tally_at
-        for place in range(first, first + users[row].tally_n):
-            if changed_at[tallies[place].item] > known:
+        for place in range(user.tally_at, user.tally_at + user.tally_n):
+            if items.changed_at[store.tally_items[place]] > known:
                 return True
-        users[row].items_revision = revision
-    if users[row].folds == 0:
+        user.items_revision = items.revision
+    if user.folds == 0:
         return False
-    short, long = _length(sums[row, SHORT]), _length(sums[row, LONG])
-    return bool(short < CANCELLED * users[row].peak[SHORT] or long < CANCELLED * users[row].peak[LONG])
+    short, long = _length(store.sums[row, SHORT]), _length(store.sums[row, LONG])
+    return bool(short < CANCELLED * user.peak[SHORT] or long < CANCELLED * user.peak[LONG])
 
 
 @compiled
-def gather(
-    users: Records, recents: Records, tallies: Records, sums: Float32, vectors: Float32, changed_at: Int64,
-    revision: int, weights: Float64, negative: Bool, half_lives_ms: Float64, rows: Int64, out: Float32,
-) -> None:  # fmt: skip
+def gather(store: Store, rules: Rules, items: Items, rows: Int64, out: Float32) -> None:
     """Write short, long and negative of each row, as of the user's newest interaction, to `out` (n, 3, dim)."""
-    wide = np.empty(sums.shape[2], np.float64)
+    wide = np.empty(store.sums.shape[2], np.float64)
     for at in range(len(rows)):
         row = rows[at]
-        if _must_rebuild(users, recents, tallies, sums, changed_at, revision, row):
-            rebuild(users, recents, tallies, sums, vectors, revision, weights, negative, half_lives_ms, row)
-        out[at, SHORT] = sums[row, SHORT]
-        out[at, LONG] = sums[row, LONG]
+        user = store.users[row]
+        if _must_rebuild(store, items, row):
+            rebuild(store, rules, items, row)
+        out[at, SHORT] = store.sums[row, SHORT]
+        out[at, LONG] = store.sums[row, LONG]
         wide[:] = 0.0
-        first, used = users[row].recent_at, users[row].recent_n
-        newest = recents[first + used - 1].ts if used else 0
+        first, used = user.recent_at, user.recent_n
+        newest = store.recents[first + used - 1].ts if used else 0
         for slot in range(first, first + used):
-            kind = recents[slot].kind
-            if negative[kind]:
-                weight = weights[kind] * math.exp2((recents[slot].ts - newest) / half_lives_ms[NEGATIVE])
-                _add_wide(wide, vectors[recents[slot].item], weight)
+            kind = store.recents[slot].kind
+            if rules.negative[kind]:
+                age = newest - store.recents[slot].ts
+                weight = rules.weights[kind] * math.exp2(-age / rules.half_lives_ms[NEGATIVE])
+                _add_wide(wide, items.vectors[store.recents[slot].item], weight)
         for axis in range(len(wide)):
             out[at, NEGATIVE, axis] = wide[axis]

@@ -29,10 +29,6 @@ class InterestVectors:
         """Return short, long and negative of n rows, each (n, dim) float32, as of each user's newest interaction."""
         slab = self._slab
         slab.fit_vectors()
-        store, rules, items = slab.store, slab.rules, slab.items()
-        out = np.empty((len(rows), 3, store.sums.shape[2]), np.float32)
-        gather(
-            store.users, store.recents, store.tallies, store.sums, items.vectors, items.changed_at, items.revision,
-            rules.weights, rules.negative, rules.half_lives_ms, np.array(rows, np.int64), out,
-        )  # fmt: skip
+        out = np.empty((len(rows), 3, slab.store.sums.shape[2]), np.float32)
+        gather(slab.store, slab.rules, slab.items(), np.array(rows, np.int64), out)
         return out[:, 0], out[:, 1], out[:, 2]

@@ -132,12 +132,16 @@ def body_of(state: UserState) -> bytes:
     parts = [fixed]
     parts += [bytes([len(item_id.encode())]) + item_id.encode() for item_id in at]
     before = state.first_ts_ms
-    for ts_ms, event_hash, item_id, type_code in recent:
-        parts += [_varint(ts_ms - before), struct.pack("<Q", event_hash), _varint(at[item_id]), bytes([type_code])]
-        before = ts_ms
+    for interaction in recent:
+        parts.append(_varint(interaction.ts_ms - before))
+        before = interaction.ts_ms
+    parts += [_varint(at[interaction.item_id]) for interaction in recent]
+    parts += [bytes([interaction.type_code]) for interaction in recent]
+    parts += [struct.pack("<Q", interaction.event_hash) for interaction in recent]
     for item_id, tally in state.items.items():
-        parts += [_varint(at[item_id]), _varint(tally.last_ts_ms - state.first_ts_ms), struct.pack("<d", tally.mass)]
+        parts += [_varint(at[item_id]), _varint(tally.last_ts_ms - state.first_ts_ms)]
         parts += map(_varint, tally.counts)
+    parts += [struct.pack("<d", tally.mass) for tally in state.items.values()]
     parts.append(encode_margin(state.excluded, state.seen_floor, state.seen, state.impressions))
     return b"".join(parts)
 
