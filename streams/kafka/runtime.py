@@ -27,6 +27,7 @@ from streams.errors import AssignmentError, DependencyError, FencedError, Freshe
 from streams.health import HealthServer
 from streams.kafka.clients import ssl_context
 from streams.kafka.deadline import Deadline
+from streams.kafka.ending import end_within
 from streams.kafka.owner import Owner, Work
 from streams.kafka.transport import Run, batched_topic
 from streams.settings import Settings
@@ -41,6 +42,9 @@ _TICK_S = 0.05
 _HEARTBEAT_SHARE = 0.1
 #: A loop that did not tick for this long is stuck: one run or one gather takes well under a second.
 _LOOP_STUCK_S = 15.0
+#: What ending may take beyond the last commit's deadline: leaving the group and closing clients take a second or two.
+#: With 20 s for the commit it is over well within a pod's grace period of 45 s.
+_END_S = 5.0
 
 
 class Role(Protocol):
@@ -320,8 +324,9 @@ class Runtime:
                 metrics.PARTITIONS.labels(state).set(sum(owner.state == state for owner in owners))
 
     async def _shut_down(self) -> None:
-        """Stop under one deadline: commit, end what runs beside, leave the group."""
+        """Stop under one deadline: commit, end what runs beside, leave the group; by force a little after it."""
         self._stopping = True
+        end_within(self.settings.commit_timeout_s + _END_S, self._exit_code)
         deadline = Deadline(self.settings.commit_timeout_s)
         await self._release_all(deadline)
         for task in list(self._tasks):
@@ -333,6 +338,11 @@ class Runtime:
             _LOG.warning("faust_stop_timed_out", seconds=self.settings.commit_timeout_s)
         finally:
             self._faust_dir.cleanup()
+
+    def _exit_code(self) -> int:
+        """Return what a process that must be ended by force tells: its failure, or that Kafka did not let it go."""
+        error = self._failure.exception() if self._failure.done() else None
+        return error.exit_code if isinstance(error, FreshetError) else DependencyError.exit_code
 
     def _live(self) -> tuple[bool, dict[str, Any]]:
         silent_s = time.monotonic() - self._last_tick
