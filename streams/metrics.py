@@ -33,6 +33,7 @@ LAG_SECONDS = Gauge(
 LAG_RECORDS = Gauge("freshet_lag_records", "Records not yet folded, by topic.", ["topic"])
 PARTITIONS = Gauge("freshet_partitions", "Owned partitions, by state.", ["state"])
 RESTORE_SECONDS = Histogram("freshet_restore_seconds", "Taking one partition.", buckets=(0.1, 0.3, 1, 3, 10, 30, 100))
+EXPIRED = Counter("freshet_records_expired_total", "Records that Kafka deleted before they were read.")
 RESTORED = Counter("freshet_restored_records_total", "Changelog records read while taking partitions.")
 ALIGNMENT_TIMEOUTS = Counter(
     "freshet_alignment_timeouts_total", "Runs folded without waiting longer for a lagging co-partition."

@@ -23,7 +23,8 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from streams.errors import CommitError, DependencyError, FencedError
+from streams import metrics
+from streams.errors import CommitError, DependencyError, FencedError, TopicMismatchError
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.deadline import Deadline
 from streams.kafka.partitioner import LIBRDKAFKA_PARTITIONER
@@ -114,7 +115,16 @@ class PartitionTransactions:
         """
         Return where each topic's partition goes on: the group's committed offset, or the log's start without one.
 
-        Read only after `open`: no earlier owner can commit any more.
+        Read only after `open`: no earlier owner can commit any more. Records that were deleted before anybody read
+        them are counted and logged.
+
+        Raises
+        ------
+        TopicMismatchError
+            When a committed offset lies behind the end of its log: the topic is not the one it was committed on.
+        DependencyError
+            When Kafka does not answer before the deadline.
+
         """
         assert self._members is not None
         wanted = [TopicPartition(topic, self._partition) for topic in topics]
@@ -123,10 +133,10 @@ class PartitionTransactions:
             for found in self._members.committed(wanted, timeout=deadline.remaining_s()):
                 if found.error is not None:
                     raise KafkaException(found.error)  # noqa: TRY301 -- one translation for every failure here
-                low, _ = self._members.get_watermark_offsets(
+                low, high = self._members.get_watermark_offsets(
                     TopicPartition(found.topic, self._partition), timeout=deadline.remaining_s()
                 )
-                offsets[found.topic] = low if found.offset == OFFSET_INVALID else max(low, found.offset)
+                offsets[found.topic] = low if found.offset == OFFSET_INVALID else self._start(found, low, high)
         except KafkaException as error:
             raise DependencyError(
                 f"reading the committed offsets of partition {self._partition} failed: {_text(error)}"
@@ -147,6 +157,19 @@ class PartitionTransactions:
             raise DependencyError(
                 f"reading the end offsets of partition {self._partition} failed: {_text(error)}"
             ) from error
+
+    def _start(self, committed: TopicPartition, low: int, high: int) -> int:
+        """Return where a committed partition goes on in a log from `low` to `high`."""
+        if committed.offset > high:
+            raise TopicMismatchError(
+                f"{committed.topic} partition {self._partition} ends at {high}, but the group has committed offset "
+                f"{committed.offset}: the topic was deleted and made anew, or restored from an older copy; "
+                "the group's offsets and the changelogs belong to the former one"
+            )
+        if missed := max(0, low - committed.offset):
+            metrics.EXPIRED.inc(missed)
+            _LOG.error("records_expired_unread", topic=committed.topic, partition=self._partition, records=missed)
+        return max(low, int(committed.offset))
 
     def produce(self, records: Iterable[OutRecord]) -> None:
         """
