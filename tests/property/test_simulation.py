@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 from unittest.mock import patch
 
 import orjson
@@ -27,15 +27,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from streams.interests import codec
 from streams.kafka.owner import CONTROL_KEY
-from streams.settings import EVENT_TYPES
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.signals import decode_item_events
 from tests.support.kafka_model import FATES, Entry, Fate, ModelKafka
-from tests.support.oracle import TYPES, Oracle
+from tests.support.oracle import Oracle
 from tests.support.simulation import (
-    LATENESS_MS,
     READ_AT,
     READ_NAME,
     SETTINGS,
@@ -45,6 +42,7 @@ from tests.support.simulation import (
     SimulatedWorker,
     restored_from,
 )
+from tests.support.states import decoded, plain
 
 _WORKERS = 3
 
@@ -115,48 +113,12 @@ class Judge:
                 self._changed.add(event["user_id"])
             self._offsets[topic] = now
         for user_id in self._changed:
-            assert plain(self.oracle, user_id) == decoded(self._states[user_id])
+            assert plain(SETTINGS, self.oracle, user_id) == decoded(self._states[user_id])
         self._changed.clear()
         told = sum(sum(self.oracle.events_applied(user_id).values()) for user_id in self.oracle.users())
 
         assert sorted(self._bad) == sorted(self._dead)
         assert told == self._told
-
-
-def plain(oracle: Oracle, user_id: str) -> dict[str, Any]:
-    """Return what a state must hold, by plain loops."""
-    recent = oracle.recent(user_id, LATENESS_MS)
-    older = oracle.interactions(user_id)[: -len(recent)]
-    tallies: dict[str, list[int]] = {}
-    mass: dict[str, tuple[float, int]] = {}
-    for ts_ms, _, item_id, name in older:
-        tallies.setdefault(item_id, [0] * len(EVENT_TYPES))[TYPES.index(name)] += 1
-        before, then_ms = mass.get(item_id, (0.0, ts_ms))
-        faded = before * 2.0 ** ((then_ms - ts_ms) / (SETTINGS.half_life_long_s * 1000))
-        mass[item_id] = faded + SETTINGS.weights[name], ts_ms
-    return {
-        "counts": oracle.events_applied(user_id),
-        "recent": [(ts_ms, name_hash, item_id, TYPES.index(name)) for ts_ms, name_hash, item_id, name in recent],
-        "excluded": oracle.purchased(user_id) | oracle.disliked(user_id),
-        "items": {
-            item_id: (tuple(counts), mass[item_id][1], round(mass[item_id][0], 9))
-            for item_id, counts in tallies.items()
-        },
-    }
-
-
-def decoded(record: bytes) -> dict[str, Any]:
-    """Return the same of a record."""
-    state = codec.decode(record)
-    return {
-        "counts": {name: int(count) for name, count in zip(EVENT_TYPES, state.counts, strict=True) if count},
-        "recent": [tuple(interaction) for interaction in state.recent],
-        "excluded": set(state.excluded),
-        "items": {
-            item_id: (tuple(tally.counts), tally.last_ts_ms, round(tally.mass, 9))
-            for item_id, tally in state.items.items()
-        },
-    }
 
 
 def has_owner(worker: SimulatedWorker) -> bool:

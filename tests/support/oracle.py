@@ -64,6 +64,11 @@ class Oracle:
         if type_name in {"dislikes", "purchases"}:
             self._excluded.setdefault(user_id, {}).setdefault(type_name, set()).add(item_id)
 
+    def forget(self, user_id: str) -> None:
+        """Drop everything that a user did."""
+        self._users.pop(user_id, None)
+        self._excluded.pop(user_id, None)
+
     def users(self) -> list[str]:
         """Return everybody who did something, sorted."""
         return sorted(self._users)

@@ -41,10 +41,12 @@ def environment(settings: Settings) -> dict[str, str]:
 class RoleProcess:
     """One running role; stopped, and killed if it does not stop, at the end of its `with` block."""
 
-    def __init__(self, role: str, settings: Settings, folder: Path, name: str = "") -> None:
+    def __init__(
+        self, role: str, settings: Settings, folder: Path, name: str = "", module: str = "streams.cli"
+    ) -> None:
         self.port = free_port()
         self.log = folder / f"{name or role}.log"
-        self._arguments = [sys.executable, "-m", "streams.cli", role]
+        self._arguments = [sys.executable, "-m", module, role]
         self._environment = environment(settings) | {f"{ENV_PREFIX}HEALTH_PORT": str(self.port)}
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,21 +59,26 @@ def stock(settings: Settings, items: int = 120, seed: int = 1) -> None:
     assert out.flush(30) == 0
 
 
-def events(count: int, *, users: int = 200, items: int = 120, seed: int = 7, start_ms: int = 0) -> Iterator[Sent]:
+def events(
+    count: int, *, users: int = 200, items: int = 120, seed: int = 7, start_ms: int = 0, zipf: bool = False
+) -> Iterator[Sent]:
     """
     Make a seeded stream: ids that repeat (a producer that sends twice), times out of order by up to five minutes.
 
-    Event time runs a second an event, so that a user's disorder stays within the default lateness.
+    Event time runs a second an event, so that a user's disorder stays within the default lateness. With `zipf` the
+    n-th user acts n times less than the first.
     """
     rng = random.Random(seed)
     start_ms = start_ms or round(time.time() * 1000) - count * 1000
     names = [name for name, _ in _TYPES]
     weights = [weight for _, weight in _TYPES]
+    names_of_users = [f"u{number}" for number in range(users)]
+    shares = list(accumulate(1 / (number + 1) for number in range(users)))
     last: Sent | None = None
     for number in range(count):
         if last is not None and rng.random() < 0.04:
             yield last
-        user = f"u{rng.randrange(users)}"
+        user = rng.choices(names_of_users, cum_weights=shares)[0] if zipf else names_of_users[rng.randrange(users)]
         event = {
             "event_id": f"e{seed}-{number}",
             "user_id": user,
@@ -80,6 +87,20 @@ def events(count: int, *, users: int = 200, items: int = 120, seed: int = 7, sta
         }
         last = Sent(rng.choices(names, weights)[0], event)
         yield last
+
+
+def delivered(stream: Iterable[Sent], seed: int, most: int = 3) -> Iterator[Sent]:
+    """Deliver each event 1 to `most` times: first in its turn, the copies up to some thousand events later."""
+    rng = random.Random(seed)
+    waiting: list[tuple[int, int, Sent]] = []
+    for number, sent in enumerate(stream):
+        yield sent
+        for copy in range(rng.randrange(most)):
+            heappush(waiting, (number + rng.choice((1, 100, 5_000)), number * most + copy, sent))
+        while waiting and waiting[0][0] <= number:
+            yield heappop(waiting)[2]
+    while waiting:
+        yield heappop(waiting)[2]
 
 
 def send(out: Producer, settings: Settings, sent: Sent) -> None:

@@ -6,6 +6,7 @@ kafka-python is not what the workers read or write events with, so that one clie
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
@@ -35,7 +36,10 @@ def read_topic(
     settings: Settings, name: str, isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
 ) -> list[Read]:
     """Return every record of a topic as it is now, in offset order within a partition."""
-    topic = full_name(settings, name)
+    return _read(settings, full_name(settings, name), isolation)
+
+
+def _read(settings: Settings, topic: str, isolation: Literal["read_committed", "read_uncommitted"]) -> list[Read]:
     consumer = KafkaConsumer(**kafka_python_config(settings, isolation_level=isolation, enable_auto_commit=False))
     try:
         partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
@@ -84,6 +88,28 @@ def wait_until_consumed(settings: Settings, timeout_s: float = 120.0) -> None:
         consumer.close()
 
 
+def committed_history(settings: Settings, role: str = "interest") -> dict[tuple[str, int], list[int]]:
+    """
+    Return every offset a role's group has committed, by topic and partition, in order.
+
+    Read from Kafka's own log of them, so that no commit is missed; those of aborted transactions are not in it.
+    """
+    history: dict[tuple[str, int], list[int]] = {}
+    group = settings.group(role)
+    for read in _read(settings, "__consumer_offsets", "read_committed"):
+        key, value = io.BytesIO(read.key or b""), read.value
+        # Versions 0 and 1 of the key are offsets, 2 is the group itself; no value forgets an offset.
+        if int.from_bytes(key.read(2)) > 1 or value is None or _text(key) != group:
+            continue
+        place = _text(key), int.from_bytes(key.read(4))
+        history.setdefault(place, []).append(int.from_bytes(value[2:10]))
+    return history
+
+
+def _text(data: io.BytesIO) -> str:
+    return data.read(int.from_bytes(data.read(2))).decode()
+
+
 class Lists:
     """What `recommendations` says of every user: the last list, and that versions never fell."""
 
@@ -116,7 +142,8 @@ def check_everything(settings: Settings, oracle: Oracle) -> Lists:
     Hold topics and Redis against the oracle, for every user.
 
     The last list has applied exactly the oracle's events; versions never fell, for committed and uncommitted readers;
-    Redis holds the last list byte for byte with a TTL; no disliked or purchased item is on it.
+    Redis holds the last list byte for byte with a TTL; no disliked or purchased item is on it. Committed offsets
+    never went back.
     """
     lists = Lists(read_topic(settings, "recommendations"))
     uncommitted = Lists(read_topic(settings, "recommendations", "read_uncommitted"))
@@ -141,5 +168,7 @@ def check_everything(settings: Settings, oracle: Oracle) -> Lists:
     assert not wrong, f"{len(wrong)} of {len(oracle.users())} users are wrong: {str(wrong[:5])[:4_000]}"
     assert [] == lists.fallen
     assert [] == uncommitted.fallen
+    for place, offsets in committed_history(settings).items():
+        assert offsets == sorted(offsets), f"offsets of {place} went back"
 
     return lists
