@@ -180,7 +180,7 @@ class Runtime:
             async for run in runs:
                 self._on_run(run)
 
-        app.agent(batched_topic(app, *self._role.topics), name=self._role.name)(consume)
+        app.agent(batched_topic(app, *self._role.topics, caller_commits=True), name=self._role.name)(consume)
         return app
 
     def _on_run(self, run: Run) -> None:
