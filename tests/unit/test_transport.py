@@ -6,14 +6,14 @@ import ast
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import faust
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import ConsumerRecord, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.drivers import by_url
 from faust.types import TP
@@ -159,6 +159,82 @@ def test_a_forgotten_run_moves_nothing() -> None:
 
     assert {} == ledger.to_commit()
     assert [new] == list(ledger)
+
+
+@contextmanager
+def flowing(fetch: Callable[[Any], Awaitable[dict[TP, list[Any]]]]) -> Iterator[Any]:
+    """Return the consumer of an app with one batched partition, assigned and flowing; `fetch` is its fetch."""
+    app = app_on()
+    transport.batched_topic(app, "clicks")
+    with consumer_of(app) as consumer:
+        consumer._set_active_tps({PLACE})
+        consumer._getmany = lambda *_: fetch(consumer)
+        yield consumer
+
+
+async def fetched_once(consumer: Any) -> None:
+    """Fetch once and hand over."""
+    assert [] == [item async for item in consumer.getmany(1.0)]
+
+
+def a_record(offset: int) -> Any:
+    """Return a record as aiokafka makes them."""
+    return ConsumerRecord("clicks", 0, offset, 0, 0, None, b"", None, 0, 0, ())
+
+
+def test_what_was_held_while_it_was_fetched_is_dropped() -> None:
+    """Its release seeks; a record of the former place would come out of order, and twice."""
+
+    async def scenario() -> None:
+        handed_over: list[Any] = []
+
+        async def fetch(consumer: Any) -> dict[TP, list[Any]]:
+            consumer.hold({PLACE})
+            return {PLACE: [a_record(1)]}
+
+        async def take(message: Any) -> None:
+            handed_over.append(message)
+
+        with flowing(fetch) as consumer:
+            consumer.callback = take
+            await fetched_once(consumer)
+
+            assert [] == handed_over
+            assert 0 == len(consumer._ledger)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("rebalanced", [False, True])
+def test_a_hand_over_that_a_stop_interrupts_is_repeated(*, rebalanced: bool) -> None:
+    """Stock drops the record; here it is handed over once the flow resumes, except after a rebalance."""
+
+    async def scenario() -> None:
+        handed_over: list[int] = []
+        tried, may_pass = asyncio.Event(), asyncio.Event()
+
+        async def fetch(_: Any) -> dict[TP, list[Any]]:
+            return {PLACE: [a_record(1)]}
+
+        async def take(message: Any) -> None:
+            tried.set()
+            await may_pass.wait()
+            handed_over.append(message.value.records[0].offset)
+
+        with flowing(fetch) as consumer:
+            consumer.callback = take
+            handing_over = asyncio.create_task(fetched_once(consumer))
+            await tried.wait()
+            consumer.stop_flow()
+            await asyncio.sleep(0.05)
+            consumer.app.consumer_generation_id += rebalanced
+            may_pass.set()
+            consumer.resume_flow()
+            await handing_over
+
+            assert ([] if rebalanced else [1]) == handed_over
+
+    asyncio.run(scenario())
 
 
 def test_316_an_offset_that_kafka_refused_is_tried_again() -> None:
