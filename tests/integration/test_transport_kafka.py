@@ -195,18 +195,20 @@ def test_a_run_of_a_former_generation_says_nothing_about_the_new_one(broker: Bro
 
             assert (None, None) == (stranger.committed(topic, 0), stranger.committed(topic, 1))
 
-            newest = max(run.generation for run in stranger.runs)
-            await until(lambda: sum(run.generation == newest for run in stranger.runs) == 4, "two runs of each again")
-            fresh = [run for run in stranger.runs if run.generation == newest]
+            def fresh() -> list[Run]:
+                return [run for run in stranger.runs if run.generation == stranger.app.consumer_generation_id]
 
-            assert [(0, 0), (0, 20), (1, 0), (1, 20)] == sorted((run.partition, run.records[0].offset) for run in fresh)
+            await until(lambda: len(fresh()) == 4, "two runs of each again")
 
-            while len(seen := {record.value for run in fresh for record in run.records}) < 600:
-                for run in fresh:
+            assert [(0, 0), (0, 20), (1, 0), (1, 20)] == sorted(
+                (run.partition, run.records[0].offset) for run in fresh()
+            )
+
+            while len(seen := {record.value for run in fresh() for record in run.records}) < 600:
+                for run in fresh():
                     run.done()
                 await asyncio.sleep(0.02)
-                fresh = [run for run in stranger.runs if run.generation == newest]
-            for run in fresh:
+            for run in fresh():
                 run.done()
             await stranger.consumer.commit()
 
