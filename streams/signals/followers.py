@@ -8,13 +8,14 @@ bounded sketch (`models.heavy_hitters`), of which the heaviest are published as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from models.decay import epoch_shares
 from models.heavy_hitters import Counted, HeavyHitters
-from streams.signals.items import ItemTable
-from streams.wire.signals import MAX_NEIGHBOURS, PREVIOUS
+from streams.wire.signals import MAX_NEIGHBOURS, PREVIOUS, Neighbour
 
 Ints = npt.NDArray[np.int64]
 
@@ -23,12 +24,28 @@ _DECIMALS = 6
 _WEIGHTS = 1.0 / np.arange(1, PREVIOUS + 1)
 
 
+def heaviest(counted: Counted, ids: Sequence[str]) -> tuple[Neighbour, ...]:
+    """
+    Return what is published of an item's rules: (item id, share in 0..1), heaviest first.
+
+    Shares are what is certain, the sketch's lower bound, over the weight of all rules of the item.
+
+    >>> counted = Counted(5, 4.0, np.array([1, 0]), np.array([1.0, 3.0]), np.array([0.0, 1.0]))
+    >>> heaviest(counted, ["a", "b"])
+    (('a', 0.5), ('b', 0.25))
+    """
+    certain = counted.weights - counted.errors
+    order = np.argsort(-certain, kind="stable")[:MAX_NEIGHBOURS]
+    shares = np.round(certain[order] / (counted.total or 1.0), _DECIMALS).tolist()
+    targets = counted.targets[order].tolist()
+    return tuple((ids[target], share) for target, share in zip(targets, shares, strict=True) if share > 0)
+
+
 class Followers:
     """
     Rules of the items of one owned partition, by row.
 
-    The sketch of an item is a function of the sequence of its events; published weights are what is certain: the
-    sketch's lower bound, over the weight of all rules of the item.
+    The sketch of an item is a function of the sequence of its events.
     """
 
     def __init__(self, half_life_s: float) -> None:
@@ -62,15 +79,6 @@ class Followers:
         changed = rows[event, step]
         self._hitters.learn(changed, item[event].astype(np.int32), epochs, shares)
         return np.unique(changed)
-
-    def published(self, row: int, items: ItemTable) -> tuple[tuple[str, float], ...]:
-        """Return (item id, share in 0..1) of the heaviest rules of a row, heaviest first."""
-        counted = self._hitters.counted(row)
-        certain = counted.weights - counted.errors
-        heaviest = np.argsort(-certain, kind="stable")[:MAX_NEIGHBOURS]
-        shares = np.round(certain[heaviest] / (counted.total or 1.0), _DECIMALS).tolist()
-        targets = counted.targets[heaviest].tolist()
-        return tuple((items.ids[target], share) for target, share in zip(targets, shares, strict=True) if share > 0)
 
     def state(self, row: int) -> Counted:
         """Return a copy of what is kept of a row."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -29,18 +31,27 @@ from streams.signals.codec import (
     encode_signal_state,
 )
 from streams.signals.fitting import Fit
-from streams.signals.followers import Followers
+from streams.signals.followers import Followers, heaviest
 from streams.signals.items import ItemTable
 from streams.signals.popularity import ItemDemand, Popularity, demand_weights
 from streams.topics import full_name
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.limits import Rejected
-from streams.wire.signals import ItemEvents, ItemSignals, Neighbour, decode_item_events, encode_item_signals
+from streams.wire.signals import ItemEvents, ItemSignals, decode_item_events, encode_item_signals
 
 _LOG = structlog.get_logger(__name__)
 
 #: Items of a fit that are published in one go: some 10 ms on the loop.
 _FIT_CHUNK = 200
+
+
+class _Item(NamedTuple):
+    """A copy of what is kept of an item; its fitted neighbours as their record."""
+
+    item_id: str
+    demand: ItemDemand
+    followers: Counted
+    neighbours: bytes | None
 
 
 class SignalsPartition:
@@ -165,42 +176,47 @@ class SignalsPartition:
 
     # Committing
 
-    def gather(self) -> Sequence[OutRecord]:
-        """Return the changed items' state and their signals."""
+    def gather(self) -> Iterable[OutRecord]:
+        """Return the changed items' state and their signals; copied now, made when iterated."""
         records, self._out = self._out, []
         counted, self._counted = self._counted, set()
         learned, self._learned = self._learned, set()
-        for row in counted | learned:
-            key, demand = self._items.item_id(row).encode(), self._popularity.state(row)
-            if row in counted:
-                records.append(OutRecord(self.changelog, key, encode_signal_state(demand), self.partition))
-            if row in learned:
-                value = encode_followers(self._followers_state(row))
-                records.append(OutRecord(self.changelog, FOLLOWERS_PREFIX + key, value, self.partition))
-            # In the same transaction as the state: what is published is never behind what was counted.
-            records.append(self._signals_record(row, demand))
-        metrics.SIGNALS_PUBLISHED.inc(len(counted | learned))
-        return records
+        changed = [(self._copy(row), row in counted, row in learned) for row in counted | learned]
+        metrics.SIGNALS_PUBLISHED.inc(len(changed))
+        # In one transaction: what is published is never behind what was counted.
+        return itertools.chain(
+            records, *(self._records(copied, counted=was, learned=had) for copied, was, had in changed)
+        )
 
-    def _followers_state(self, row: int) -> FollowersState:
-        counted = self._followers.state(row)
-        ids = [self._items.ids[target] for target in counted.targets.tolist()]
-        return FollowersState(counted.epoch, counted.total, ids, counted.weights, counted.errors)
+    def _copy(self, row: int) -> _Item:
+        return _Item(
+            self._items.item_id(row), self._popularity.state(row), self._followers.state(row), self._neighbours.get(row)
+        )
 
-    def _signals_record(self, row: int, demand: ItemDemand) -> OutRecord:
+    def _records(self, item: _Item, *, counted: bool, learned: bool) -> Iterator[OutRecord]:
+        key = item.item_id.encode()
+        if counted:
+            yield OutRecord(self.changelog, key, encode_signal_state(item.demand), self.partition)
+        if learned:
+            epoch, total, targets, weights, errors = item.followers
+            ids = [self._items.ids[target] for target in targets.tolist()]
+            value = encode_followers(FollowersState(epoch, total, ids, weights, errors))
+            yield OutRecord(self.changelog, FOLLOWERS_PREFIX + key, value, self.partition)
+        yield self._signals_record(item)
+
+    def _signals_record(self, item: _Item) -> OutRecord:
         """Tell what is known of an item, as of its newest event."""
-        newest = demand.newest_ms
-        fitted: tuple[Neighbour, ...] = decode_neighbours(self._neighbours[row]) if row in self._neighbours else ()
+        demand, newest = item.demand, item.demand.newest_ms
         signals = ItemSignals(
-            self._items.item_id(row),
+            item.item_id,
             self._popularity.value(demand, newest),
             newest,
             self._popularity.trend(demand, newest),
             demand.events,
-            self._followers.published(row, self._items),
-            fitted,
+            heaviest(item.followers, self._items.ids),
+            decode_neighbours(item.neighbours) if item.neighbours is not None else (),
         )
-        return OutRecord(self._signals_topic, signals.item_id.encode(), encode_item_signals(signals))
+        return OutRecord(self._signals_topic, item.item_id.encode(), encode_item_signals(signals))
 
     # Fitted neighbours
 
@@ -231,7 +247,7 @@ class SignalsPartition:
         else:
             self._neighbours[row] = value
         yield OutRecord(self.changelog, NEIGHBOURS_PREFIX + self._items.item_id(row).encode(), value, self.partition)
-        yield self._signals_record(row, self._popularity.state(row))
+        yield self._signals_record(self._copy(row))
 
     def close(self) -> None:
         """Let go: the items are the next owner's."""

@@ -50,6 +50,11 @@ def test_image_never_downloads_models() -> None:
     assert image_environment()["HF_HUB_OFFLINE"] == "1"
 
 
+def test_machine_code_is_kept_where_pods_may_write() -> None:
+    """The folder of the code is read-only and there is no home: without a folder of its own numba refuses to start."""
+    assert image_environment()["NUMBA_CACHE_DIR"].startswith("/tmp/")  # noqa: S108 -- the image's own scratch folder
+
+
 def test_only_locked_packages_are_installed() -> None:
     """Packages come in the lock's versions; without its constraints come only the project and the CPU torch."""
     installs = re.findall(r"uv pip install ([^;\\&\n]+)", TEXT)

@@ -16,7 +16,7 @@ from streams.cli import app
 from streams.commands.checks import Check, worst
 from streams.commands.dead_letters import Filter, Found, Plan
 from streams.commands.doctor import Group, examine
-from streams.commands.items import parse_line, read_lines
+from streams.commands.items import _print_item, parse_line, read_lines
 from streams.commands.lookup import printable
 from streams.commands.positions import Position
 from streams.kafka.deadline import Deadline
@@ -193,3 +193,17 @@ def test_doctor_never_hangs() -> None:
     assert [("first", "ok"), ("second", "fail")] == [(check.name, check.status) for check in slow]
     assert [("a", "ok"), ("b", "fail"), ("c", "warn")] == [(check.name, check.status) for check in broken]
     assert "fail" == worst(slow)
+
+
+def test_an_items_neighbours_are_shown_with_titles(capsys: pytest.CaptureFixture[str]) -> None:
+    """The heaviest ten of each family, by title where there is one, and nothing that could steer the terminal."""
+    followers = [[f"f{number}", 0.5 / (number + 1)] for number in range(12)]
+    signals = {"popularity": 1.0, "events": 3, "trend": 1.0, "followers": followers}
+    report = {"item_id": "7", "source": "items", "item": {}, "vectors": [], "signals": signals}
+    _print_item({**report, "titles": {"f0": "Mug \x1b[31m[red]"}})
+    shown = capsys.readouterr().out
+
+    assert "followed by" in shown
+    assert r"Mug \x1b[31m[red] 0.500, f1 0.250" in shown
+    assert ("f9 " in shown, "f10 " in shown) == (True, False)
+    assert "nothing known yet" in shown

@@ -97,14 +97,14 @@ def test_what_is_published_is_what_plain_loops_find() -> None:
     fold(partition, values[3:])
     for value in values:
         plain.fold(value)
-    found = published(partition.gather())
+    found = published(list(partition.gather()))
 
     assert found.keys() == {*plain.events, *plain.hitters.rows}
     for item_id, signals in found.items():
         assert partition_of(item_id.encode(), 2) == 0
         assert plain.events[item_id] == signals.events
         assert plain.followers(item_id) == list(signals.followers)
-    assert [] == partition.gather()
+    assert [] == list(partition.gather())
 
 
 @pytest.mark.parametrize("items", [30, 1_500])
@@ -141,7 +141,7 @@ def test_dislikes_and_items_met_twice_make_no_rules() -> None:
             )
         ],
     )
-    found = published(partition.gather())
+    found = published(list(partition.gather()))
 
     assert ((("b", 0.666667), ("c", 0.333333)), (("c", 1.0),)) == (found["a"].followers, found["b"].followers)
     assert [0, 1, 1, 1] == [found[name].events for name in "abcd"]
@@ -197,7 +197,7 @@ def test_damaged_state_costs_that_part_only() -> None:
     before = metrics.STATE_DAMAGED._value.get()
     new.restore([FakeMessage(record) for record in (state[b"b"], cut)])
     fold(new, [encode_item_events(item_events([ItemEvent(1, "b", CLICK, NOW_MS, ("a",))]))])
-    found = published(new.gather())
+    found = published(list(new.gather()))
 
     assert (2, (("b", 1.0),)) == (found["b"].events, found["a"].followers)
     assert 1 == metrics.STATE_DAMAGED._value.get() - before
@@ -214,7 +214,7 @@ def test_a_batch_that_cannot_be_read_is_kept() -> None:
     partition = SignalsPartition(Settings(partitions=1), 0, 1)
     good = encode_item_events(item_events([ItemEvent(1, "b", CLICK, NOW_MS)]))
     fold(partition, [good, good[:-1], good])
-    records = partition.gather()
+    records = list(partition.gather())
 
     assert [good[:-1]] == [record.value for record in records if record.topic == "dead-letters"]
     assert 2 == published(records)["b"].events
