@@ -34,7 +34,7 @@ class HistoryMatrix(NamedTuple):
 
 class Histories:
     """
-    Histories of at most `max_users` users, 450 bytes each.
+    Histories of at most `max_users` users, 500 bytes each.
 
     When one more comes, the eighth that was silent the longest leaves; until then what is held is a function of the set
     of events, however read.
