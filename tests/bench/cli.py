@@ -31,7 +31,7 @@ def report(title: str, results: list[dict[str, Any]], ratios: dict[str, float], 
     for name in results[0]:
         table.add_column(name, no_wrap=name == "name")
     for result in results:
-        table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in result.values()))
+        table.add_row(*(_cell(value) for value in result.values()))
     # A table in a file is not cut to a terminal that is not there.
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
@@ -39,6 +39,12 @@ def report(title: str, results: list[dict[str, Any]], ratios: dict[str, float], 
         console.print(f"{name}: {ratio:.2f}")
     if json_file is not None:
         write(json_file, results, ratios)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def finish(

@@ -42,6 +42,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "NO"
+    if value is None:
+        return ""
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 

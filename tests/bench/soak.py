@@ -15,13 +15,13 @@ from tests.bench.load import OpenLoop
 from tests.bench.million import resident_mb
 from tests.bench.stream import freshet, job
 from tests.bench.stream.broker import Bench, produce_log, services
-from tests.bench.stream.meter import Commits, follow, rates
 from tests.support.roles import RoleProcess
 
 _SHARE = 0.7
-#: Records with which the capacity is found, and how many of them warm up.
-_PROBE_EVENTS = 200_000
-_PROBE_WARM = 50_000
+#: Records with which the capacity is found; some seconds of ranking each.
+_WARM_EVENTS = 10_000
+_CAPACITY_EVENTS = 60_000
+_DRAIN_S = 300.0
 _WARM_S = 30.0
 
 
@@ -85,16 +85,32 @@ def _soaked(bench: Bench, settings: Settings, log: str, rate: float, minutes: fl
 
 
 def _capacity(bench: Bench, log: str, table: job.Float32) -> float:
-    """Return the events per second that a live worker with lists takes from a log that never ends for it."""
+    """
+    Return the lists per second that a live worker makes while more are owed than it can make.
+
+    Events are folded faster than lists are made and coalesce in a user's next list; what counts for freshness is the
+    rate at which every event could have a list of its own.
+    """
     settings = freshet.settings_of(bench, lists=True)
     freshet.stock(settings, table)
-    clicks = full_name(settings, "clicks")
-    commits = Commits(bench.bootstrap, settings.group("interest"), clicks, job.PARTITIONS)
     with ExitStack() as stack:
         worker = stack.enter_context(RoleProcess("worker", settings, bench.folder, "capacity-worker")).ready()
         stack.enter_context(RoleProcess("signals", settings, bench.folder, "capacity-signals")).ready()
-        produce_log(bench, clicks, log, _PROBE_EVENTS)
-        goals = (_PROBE_WARM, _PROBE_EVENTS)
-        marks = follow(goals, commits.read, worker.process.pid, lambda: worker.alive)
-    commits.close()
-    return rates(marks)["events_per_s"]
+        produce_log(bench, full_name(settings, "clicks"), log, _WARM_EVENTS)
+        _drain(worker)
+        before, started = worker.metric("freshet_lists_total"), time.monotonic()
+        produce_log(bench, full_name(settings, "clicks"), log, _CAPACITY_EVENTS)
+        _drain(worker)
+        return (worker.metric("freshet_lists_total") - before) / (time.monotonic() - started)
+
+
+def _drain(worker: RoleProcess) -> None:
+    """Wait until every event is folded and every list is made; one look could fall between the two."""
+    end = time.monotonic() + _DRAIN_S
+    quiet = 0
+    while quiet < 3:
+        if time.monotonic() > end:
+            raise RuntimeError(f"the worker did not catch up within {_DRAIN_S:g} s")
+        time.sleep(0.2)
+        idle = worker.metric("freshet_lag_records") == 0 == worker.metric("freshet_dirty_users")
+        quiet = quiet + 1 if idle else 0

@@ -218,7 +218,8 @@ def _contend(ground: Ground, peer: Contestant, log: str, runs: int, rows: Rows) 
         killed = run_peer(ground, peer, log, best, kill=True).wrong
         wrong += [f"after SIGKILL {sentence}" for sentence in killed]
     size = ground.size.short() if peer.short else ground.size
-    rows.add(_row(peer.name, log, best, size, outcomes[best], wrong), wrong)
+    vector = round(outcomes["vector"][0].events_per_cpu_s) if "vector" in outcomes else None
+    rows.add(_row(peer.name, log, best, size, outcomes[best], wrong) | {"vector_per_cpu_s": vector}, wrong)
 
 
 def _contend_freshet(ground: Ground, name: str, log: str, runs: int, rows: Rows) -> None:
@@ -226,7 +227,7 @@ def _contend_freshet(ground: Ground, name: str, log: str, runs: int, rows: Rows)
     outcomes = [run_freshet(ground, log, lists=lists) for _ in range(runs)]
     wrong = [sentence for outcome in outcomes for sentence in outcome.wrong]
     wrong += [f"after SIGKILL {sentence}" for sentence in run_freshet(ground, log, lists=lists, kill=True).wrong]
-    rows.add(_row(name, log, "own", ground.size, outcomes, wrong), wrong)
+    rows.add(_row(name, log, "own", ground.size, outcomes, wrong) | {"vector_per_cpu_s": None}, wrong)
 
 
 def names() -> list[str]:
