@@ -71,6 +71,17 @@ def test_another_item_is_found(record: str) -> None:
     assert 1 == len(_ORACLE.wrong(state, READERS[record]))
 
 
+def test_a_hot_user_stays_right() -> None:
+    """Float32 sums of a user with tens of thousands of events stay within what the judge allows."""
+    events = job.whole("zipf", 50_000, 2)
+    fold, state = vector_fold(_TABLE), dict[bytes, bytes]()
+    for number, ts_ms, item in zip(events.users.tolist(), events.ts_ms.tolist(), events.items.tolist(), strict=True):
+        key = job.user_id(number).encode()
+        state[key] = fold(state.get(key), ts_ms, item)
+
+    assert [] == Oracle(events, _TABLE, 2).wrong(state, READERS["vector"])
+
+
 def test_a_longer_log_begins_with_the_shorter() -> None:
     """The prefix that slow peers get is the same log."""
     shorter, longer = job.whole("uniform", 150_000), job.whole("uniform", 250_000)

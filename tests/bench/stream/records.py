@@ -8,6 +8,7 @@ Little endian. Both begin with the number of events ever applied (u64).
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -39,15 +40,17 @@ def vector_fold(table: Float32) -> Fold:
     (2, [0.5, 1.0])
     """
     weighted = (WEIGHT * table).astype(np.float32)
-    per_ms = -1.0 / (1000.0 * HALF_LIFE_S)
+    per_ms = -math.log(2.0) / (1000.0 * HALF_LIFE_S)
 
     def fold(record: bytes | None, ts_ms: int, item: int) -> bytes:
         if record is None:
             first: bytes = _VECTOR_HEAD.pack(1, ts_ms) + weighted[item].tobytes()
             return first
         count, newest_ms = _VECTOR_HEAD.unpack_from(record)
-        left = np.float32(2.0 ** ((ts_ms - newest_ms) * per_ms))
-        total = np.frombuffer(record, np.float32, DIM, _VECTOR_HEAD.size) * left
+        before = np.frombuffer(record, np.float32, DIM, _VECTOR_HEAD.size)
+        # What is lost, not what is left: of a factor near 1 float32 keeps too little for thousands of steps.
+        total = before * np.float32(math.expm1((ts_ms - newest_ms) * per_ms))
+        total += before
         total += weighted[item]
         made: bytes = _VECTOR_HEAD.pack(count + 1, ts_ms) + total.tobytes()
         return made

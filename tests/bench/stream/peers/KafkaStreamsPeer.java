@@ -59,16 +59,16 @@ public final class KafkaStreamsPeer {
     return (record, tsMs, item) -> {
       float[] sum = new float[DIM];
       long count = 0;
-      float left = 0;
+      double left = 0;
       if (record != null) {
         ByteBuffer old = wrap(record);
         count = old.getLong();
-        left = (float) Math.pow(2.0, -(tsMs - old.getLong()) / HALF_LIFE_MS);
+        left = Math.pow(2.0, -(tsMs - old.getLong()) / HALF_LIFE_MS);
         old.asFloatBuffer().get(sum);
       }
       int at = item * DIM;
       for (int i = 0; i < DIM; i++) {
-        sum[i] = sum[i] * left + table[at + i];
+        sum[i] = (float) (sum[i] * left + table[at + i]);
       }
       ByteBuffer made = wrap(new byte[VECTOR_HEAD + DIM * Float.BYTES]);
       made.putLong(count + 1).putLong(tsMs).asFloatBuffer().put(sum);
