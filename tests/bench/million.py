@@ -73,9 +73,7 @@ def restore(users: int, events: int) -> list[dict[str, Any]]:
 def memory(users: int, events: int, hot_users: int) -> list[dict[str, Any]]:
     """Return rows of the worker's resident memory: after the restart, and with the lists of hot users made."""
     with filled(users, events) as ground:
-        settings = ground.settings
-        if freshet.can_skip_lists():
-            settings = settings.model_copy(update={"make_lists": True})
+        settings = ground.settings.model_copy(update={"make_lists": True})
         with freshet.working(settings, ground.bench.folder, name="remembering") as worker:
             worker.ready(_READY_S)
             rows = [_memory_row("restored", users, 0, worker)]

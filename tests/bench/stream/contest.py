@@ -232,8 +232,7 @@ def _contend_freshet(ground: Ground, name: str, log: str, runs: int, rows: Rows)
 
 def names() -> list[str]:
     """Return every contestant's name, Freshet first."""
-    ours = [freshet.WITHOUT_LISTS] if freshet.can_skip_lists() else []
-    return [*ours, freshet.WITH_LISTS, *(peer.name for peer in PEERS)]
+    return [freshet.WITHOUT_LISTS, freshet.WITH_LISTS, *(peer.name for peer in PEERS)]
 
 
 def compete(

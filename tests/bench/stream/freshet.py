@@ -31,16 +31,10 @@ WITH_LISTS = "Freshet, with lists"
 _CLICKS = TYPE_CODES["clicks"]
 
 
-def can_skip_lists() -> bool:
-    """Whether this Freshet can run without making lists."""
-    return "make_lists" in Settings.model_fields
-
-
 def settings_of(bench: Bench, *, lists: bool, **more: object) -> Settings:
     """Return settings of a new namespace that do this job, with its topics created."""
-    switch = {"make_lists": lists} if can_skip_lists() else {}
-    told = {"partitions": job.PARTITIONS, "half_life_long_s": job.HALF_LIFE_S, **switch, **more}
-    return bench.settings_for(**told)
+    told = {"partitions": job.PARTITIONS, "half_life_long_s": job.HALF_LIFE_S, "make_lists": lists}
+    return bench.settings_for(**told, **more)
 
 
 def stock(settings: Settings, table: job.Float32) -> None:
