@@ -6,7 +6,13 @@ They measure a running Freshet or compare it with peers; none of them is a test 
 
 from __future__ import annotations
 
+import sys
+
+from streams.errors import FreshetError
 from tests.bench.cli import app
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except (FreshetError, RuntimeError) as error:
+        sys.exit(str(error))

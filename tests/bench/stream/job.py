@@ -29,7 +29,7 @@ PARTITIONS = 4
 HALF_LIFE_S = 60 * 86400.0
 #: What a click adds: Freshet's default weight.
 WEIGHT = 1.0
-#: One event a second in event time. The start is past on every machine, and not five years, where Freshet refuses.
+#: One event a second in event time; a fixed start, so that the bytes of the log never change.
 BASE_MS = 1_735_689_600_000
 STEP_MS = 1_000
 COMMIT_S = 1.0

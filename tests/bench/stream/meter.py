@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _POLL_S = 0.05
-#: A peer that makes no progress for this long has failed; joining a group and compiling take up to half of it.
-_STALLED_S = 90.0
+#: A peer that makes no progress for this long has failed; joining a group and compiling take a tenth of it, on a busy
+#: machine half.
+_STALLED_S = 180.0
 
 
 def cores() -> tuple[int, set[int]]:
@@ -74,11 +75,19 @@ class Commits:
     def __init__(self, bootstrap: str, group: str, topic: str, partitions: int) -> None:
         self._client = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False})
         self._partitions = [TopicPartition(topic, number) for number in range(partitions)]
+        self._last = 0
 
     def read(self) -> int:
         """Return the number of records behind the group."""
-        found = self._client.committed(self._partitions, timeout=30)
-        return sum(max(0, partition.offset) for partition in found)
+        try:
+            found = self._client.committed(self._partitions, timeout=30)
+        except KafkaException as error:
+            # A broker that has just started may still be looking for the group's coordinator.
+            if not error.args[0].retriable():
+                raise
+        else:
+            self._last = sum(max(0, partition.offset) for partition in found)
+        return self._last
 
     def close(self) -> None:
         """Leave."""
