@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+#: What a broker that has just started says while it looks for a group's coordinator.
+_LATER = {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _POLL_S = 0.05
 #: A peer that makes no progress for this long has failed; joining a group and compiling take a tenth of it, on a busy
@@ -82,8 +84,7 @@ class Commits:
         try:
             found = self._client.committed(self._partitions, timeout=30)
         except KafkaException as error:
-            # A broker that has just started may still be looking for the group's coordinator.
-            if not error.args[0].retriable():
+            if error.args[0].code() not in _LATER:
                 raise
         else:
             self._last = sum(max(0, partition.offset) for partition in found)
