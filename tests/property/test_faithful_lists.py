@@ -63,6 +63,10 @@ def ranked(events: list[tuple[int, int, int]]) -> Ranked:
     return Ranker(CATALOGUE, SETTINGS).rank([request])[0]
 
 
+# Compiled code is loaded by its first call, which takes longer than hypothesis allows an example.
+ranked([(0, LIKED[0], 0)])
+
+
 @given(EVENTS)
 def test_the_events_explain_the_whole_score(events: list[tuple[int, int, int]]) -> None:
     """Without older history the shares of all events sum to one behind every item."""
