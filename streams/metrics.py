@@ -12,6 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram
 _LATENCY_S = tuple(round(0.001 * 1.5**step, 6) for step in range(29))
 
 EVENTS = Counter("freshet_events_total", "Events read, by type and what became of them.", ["type", "outcome"])
+ERASURES = Counter("freshet_erasures_total", "Requests to forget a user, by what became of them.", ["outcome"])
 DEAD_LETTERS = Counter("freshet_dead_letters_total", "Records sent to dead-letters.", ["topic", "reason"])
 CLAMPED = Counter("freshet_events_clamped_total", "Events from the future, clamped to their record's time.")
 FRESHNESS = Histogram(

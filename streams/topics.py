@@ -12,6 +12,11 @@ from typing import Literal
 from streams.settings import EVENT_TYPES, Settings
 
 _DAY_MS = 86_400_000
+_INPUT_RETENTION_MS = 30 * _DAY_MS
+
+#: The mark of an erased user stays for as long as a record from before may still be read, and a week for a topic whose
+#: segments go late or that is mirrored behind: without it such a record would bring the user back.
+ERASURE_MARK_MS = _INPUT_RETENTION_MS + 7 * _DAY_MS
 
 #: Room for the largest legal event (64 KiB) plus what producers wrap around it; the worker refuses what is
 #: above 64 KiB itself, so that a too large event ends in dead-letters with a reason and not in a log of its producer.
@@ -81,17 +86,31 @@ def _events(name: str, content: str) -> Topic:
         content,
         co_partitioned=True,
         max_message_bytes=_EVENT_BYTES,
-        retention_ms=30 * _DAY_MS,
+        retention_ms=_INPUT_RETENTION_MS,
     )
 
 
-def _compacted(name: str, key: str, content: str, *, co_partitioned: bool = False) -> Topic:
-    return Topic(name, key, "compact", content, co_partitioned=co_partitioned, config=dict(_COMPACT))
+def _compacted(name: str, key: str, content: str) -> Topic:
+    return Topic(name, key, "compact", content, config=dict(_COMPACT))
+
+
+def _per_user(name: str, key: str, content: str) -> Topic:
+    """Return a compacted topic from which what was overwritten or erased is gone within a day, busy or not."""
+    config = _COMPACT | {"max.compaction.lag.ms": str(_DAY_MS)}
+    return Topic(name, key, "compact", content, co_partitioned=True, config=config)
 
 
 _ALL = (
     *(_events(name, f"JSON events: {name}") for name in EVENT_TYPES),
-    _events("user-erasures", "requests to forget a user"),
+    _events("user-erasures", "JSON requests to forget a user"),
+    Topic(
+        "erasure-receipts",
+        "request_id",
+        "delete",
+        "JSON receipts of erasures, without user ids",
+        # Whoever must show that a user was forgotten has a year to fetch the receipt.
+        retention_ms=365 * _DAY_MS,
+    ),
     _events("merges", "old user id to new user id"),
     _compacted("items", "item_id", "JSON item snapshots by the shop; a tombstone deletes"),
     _compacted("item-sightings", "item_id", "first snapshot of an item met in an event"),
@@ -106,8 +125,8 @@ _ALL = (
     _compacted("signal-state", "item_id", "the signals worker's changelog"),
     _compacted("item-signals", "item_id", "JSON decayed popularity, trend, neighbours"),
     _compacted("item-rules", "item_id", "JSON rules that act at once: stock, block, pin, boost, region"),
-    _compacted("user-state", "user_id", "binary changelog of UserState", co_partitioned=True),
-    _compacted("recommendations", "user_id, or user_id 0x1F surface", "JSON lists", co_partitioned=True),
+    _per_user("user-state", "user_id", "binary changelog of UserState"),
+    _per_user("recommendations", "user_id, or user_id 0x1F surface", "JSON lists"),
     _compacted("experiments", "experiment key", "JSON experiment definitions"),
     _compacted("models", "key", "JSON: which encoder fingerprint is served"),
     Topic(
@@ -125,6 +144,8 @@ TOPICS: dict[str, Topic] = {topic.name: topic for topic in _ALL}
 
 #: The topics the interest worker folds, in the order of their type codes.
 EVENT_TOPICS: tuple[str, ...] = EVENT_TYPES
+#: All that it consumes.
+INTEREST_TOPICS: tuple[str, ...] = (*EVENT_TOPICS, "user-erasures")
 
 
 def full_name(settings: Settings, name: str) -> str:

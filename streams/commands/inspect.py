@@ -16,7 +16,7 @@ from streams.errors import DependencyError, FreshetError
 from streams.interests.state import UserState
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.limits import RejectedError, check_id
-from streams.wire.recommendations import Recommendation
+from streams.wire.recommendations import Recommendation, erased
 
 #: Redis is written before the transaction commits; this long after, topic and cache are compared again.
 _SETTLE_S = 2.0
@@ -191,6 +191,7 @@ def _titles(settings: Settings, sight: Sight, made: Recommendation | None) -> di
 
 def _state(state: UserState, titles: dict[str, str]) -> dict[str, Any]:
     return {
+        "erased_at": state.erased_at_ms or None,
         "counts": state.events_applied,
         "first_ts": state.first_ts_ms,
         "newest_ts": state.newest_ts_ms,
@@ -225,6 +226,8 @@ def _redis(sight: Sight) -> dict[str, Any]:
     topic_version = _version(sight.published)
     if cached.value == sight.published:
         return told | {"agrees": True, "verdict": "the same bytes as the newest record on the topic"}
+    if sight.published is None and version is not None and cached.value == erased(version):
+        return told | {"agrees": True, "verdict": "no list, and what keeps older lists of the erased user out"}
     if cached.value is None:
         return told | {"agrees": False, "verdict": "no list in Redis: it expired, was evicted or could not be written"}
     if topic_version is None or (version is not None and version > topic_version):
@@ -272,8 +275,12 @@ def _print(shown: dict[str, Any]) -> None:
 def _print_state(state: dict[str, Any]) -> None:
     from streams.commands.lookup import local_time
 
+    if (erased_at := state["erased_at"]) is not None:
+        _line(f"erased: of what was sent until {local_time(erased_at)} nothing is left", style="yellow")
     counts = ", ".join(f"{name} {count}" for name, count in state["counts"].items()) or "none"
     owed = "a list is owed" if state["pending"] else "no list owed"
+    if state["pending"] and erased_at is not None and not state["counts"]:
+        owed = "Redis has still to forget the user"
     _line(f"events applied: {counts}; {state['older_items']} older items; {owed}")
     rows = [(local_time(e["ts"]), e["type"], e["item_id"], e["title"]) for e in state["recent"][:_SHOWN_EVENTS]]
     _table(f"recent events ({len(state['recent'])}, newest first)", ("time", "type", "item", "title"), rows)

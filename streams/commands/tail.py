@@ -280,6 +280,8 @@ def _user_state(value: bytes) -> str:
 
     state = decode(value)
     version = state.last_list.version if state.last_list else "-"
+    if state.erased_at_ms and not state.events_applied:
+        return "erased"
     counts = ", ".join(f"{name} {count}" for name, count in state.events_applied.items())
     return f"{counts or 'no events'}; recent {len(state.recent)}, list {version}{', owed' if state.pending else ''}"
 

@@ -3,7 +3,8 @@ The changelog record of a user on `user-state`.
 
 Layout, little endian: magic `FU`, format version (u8), flags (u8: bit 0 = a list is owed, bit 1 = the user was erased
 once), length of the head (u32), length of the body (u32), CRC-32 of all that stands before and after it (u32), head,
-body. The head is the MessagePack of the list served last.
+body. The head is the MessagePack of the list served last. Where nothing is left of an erased user but the mark of it,
+bit 0 says that the cache has still to forget the user.
 
 Body of version 2. Fixed part (72 bytes): first_ts, newest_ts, floor_ts (i64), floor_hash (u64), erased_at (i64),
 counts by type (6 x u32), number of interactions, of tallies and of ids (u16 each), reserved (u16). Then
@@ -123,6 +124,17 @@ def erased_at_ms(record: bytes) -> int:
         return 0
     erased: int = _I64.unpack_from(record, _START + _head_bytes(record) + ERASED_AT_AT)[0]
     return erased
+
+
+def is_mark(record: bytes) -> bool:
+    """Whether a checked record holds nothing but the time of an erasure."""
+    return bool(record[3] & _ERASED) and len(record) == _START + len(NO_HEAD) + FIXED.size
+
+
+def mark(erased_at_ms: int, *, pending: bool) -> bytes:
+    """Return the record of a user of whom nothing is left but the mark; `pending` while the cache holds more."""
+    body = FIXED.pack(0, 0, 0, 0, erased_at_ms, *([0] * len(EVENT_TYPES)), 0, 0, 0, 0)
+    return seal(NO_HEAD, body, pending=pending, erased=True)
 
 
 def newest_ts_ms(record: bytes) -> int:

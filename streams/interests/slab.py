@@ -168,7 +168,8 @@ class Slab:
     user_ids
         Id of the user in each row; empty for rows that are free.
     erased
-        When each erased user was erased, ms: records appended up to then are not theirs.
+        When each erased user was erased, ms: records appended up to then are not theirs. A user of whom nothing else
+        is left is only here.
 
     """
 
@@ -189,6 +190,9 @@ class Slab:
         self._hot: dict[str, int] = {}
         self._cold: dict[str, bytes] = {}
         self._free: list[int] = []
+        self._newest_mark_ms = 0
+        self._marks_in_order = True
+        self._marks_owed: set[str] = set()
         self._heads: list[bytes] = []
         self._margins: dict[int, Margin] = {}
         self._runs = 0
@@ -323,6 +327,8 @@ class Slab:
         if user_id in self._hot:
             return codec.decode(self.encode(user_id))
         record = self._cold.get(user_id)
+        if record is None and user_id in self.erased:
+            record = self.mark(user_id, pending=False)
         return None if record is None else codec.decode(record)
 
     # Records
@@ -341,15 +347,19 @@ class Slab:
             user_id = key.decode()
         except UnicodeDecodeError as error:
             raise RecordFormatError("the key of a user record is not UTF-8") from error
-        if value is None:
-            self.forget(user_id)
-            return
-        codec.check(value)
+        if value is not None:
+            codec.check(value)
         # Behind the others: the changelog's order is the order in which users were written last.
         self.forget(user_id)
-        self._put_cold(user_id, value)
+        self._drop_mark(user_id)
+        if value is None:
+            return
         if erased_at_ms := codec.erased_at_ms(value):
-            self.erased[user_id] = erased_at_ms
+            self._put_mark(user_id, erased_at_ms)
+        if not codec.is_mark(value):
+            self._put_cold(user_id, value)
+        elif codec.is_pending(value):
+            self._marks_owed.add(user_id)
 
     def take_changed(self) -> Int64:
         """Return the rows whose record is due, and take them as written."""
@@ -367,7 +377,7 @@ class Slab:
             margins={row: self._margins[row].encode() for row in rows.tolist() if row in self._margins},
             rows=rows.tolist(),
             owed=list(owed),
-            erased=set(self.erased),
+            erased={self.user_ids[row] for row in rows.tolist()} & self.erased.keys(),
         )
 
     def _bodies(self, rows: Int64) -> tuple[bytes, list[int]]:
@@ -510,7 +520,7 @@ class Slab:
         self.budget.hot_users -= 1
 
     def forget(self, user_id: str) -> None:
-        """Drop all that is known of a user, but for the mark of an erasure."""
+        """Drop all that is held of a user, but for the mark of an erasure."""
         row = self._hot.get(user_id)
         if row is not None:
             self._leave(row, user_id)
@@ -518,13 +528,49 @@ class Slab:
             self._drop_cold(user_id)
 
     def erase(self, user_id: str, at_ms: int) -> bytes:
-        """Forget a user but for the mark that records appended up to `at_ms` are not theirs; return its record."""
+        """
+        Forget a user but for the mark that records appended up to `at_ms` are not theirs; return its record.
+
+        The record says that the cache has still to forget the user.
+        """
         self.forget(user_id)
-        self.erased[user_id] = max(at_ms, self.erased.get(user_id, 0))
-        body = codec.FIXED.pack(0, 0, 0, 0, self.erased[user_id], *([0] * len(EVENT_TYPES)), 0, 0, 0, 0)
-        record = codec.seal(codec.NO_HEAD, body, pending=False, erased=True)
-        self._put_cold(user_id, record)
-        return record
+        at_ms = max(at_ms, self.erased.get(user_id, 0))
+        self._drop_mark(user_id)
+        self._put_mark(user_id, at_ms)
+        return self.mark(user_id, pending=True)
+
+    def mark(self, user_id: str, *, pending: bool) -> bytes:
+        """Return the record of an erased user of whom nothing else is held; raises KeyError for another."""
+        return codec.mark(self.erased[user_id], pending=pending)
+
+    def marks_owed(self) -> list[str]:
+        """Return, once, the users whose marks said when they were restored that the cache has to forget them."""
+        owed, self._marks_owed = self._marks_owed, set()
+        return [user_id for user_id in sorted(owed) if user_id not in self]
+
+    def expire_marks(self, before_ms: int, most: int) -> list[str]:
+        """
+        Take away the marks of erasures up to a time, the oldest first, `most` at once.
+
+        Return the users of whom nothing is held any more; the others' records are due without the mark.
+        """
+        if not self._marks_in_order:
+            # In place: whoever drops records looks into this very dict.
+            marks = sorted(self.erased.items(), key=lambda mark: mark[1])
+            self.erased.clear()
+            self.erased.update(marks)
+            self._marks_in_order = True
+        first = itertools.islice(self.erased.items(), most)
+        expired = [user_id for user_id, _ in itertools.takewhile(lambda mark: mark[1] <= before_ms, first)]
+        for user_id in expired:
+            self._drop_mark(user_id)
+            if (row := self.row(user_id)) is not None:
+                self.write_again(row)
+        return [user_id for user_id in expired if user_id not in self]
+
+    def write_again(self, row: int) -> None:
+        """Let the next commit write a hot user's record, though nothing was folded."""
+        self.store.users.changed[row] = True
 
     def forget_idle(self, before_ms: int, most: int) -> list[str]:
         """
@@ -535,8 +581,6 @@ class Slab:
         gone: list[str] = []
         for user_id, record in itertools.islice(self._cold.items(), most):
             newest_ms = codec.newest_ts_ms(record)
-            if codec.erased_at_ms(record):
-                continue
             if not (self.budget.over or 0 < newest_ms < before_ms):
                 break
             gone.append(user_id)
@@ -544,6 +588,17 @@ class Slab:
         for user_id in gone:
             del self._cold[user_id]
         return gone
+
+    def _put_mark(self, user_id: str, at_ms: int) -> None:
+        self._marks_in_order &= at_ms >= self._newest_mark_ms
+        self._newest_mark_ms = max(at_ms, self._newest_mark_ms)
+        self.erased[user_id] = at_ms
+        self.budget.state_bytes += _COLD_OVERHEAD
+
+    def _drop_mark(self, user_id: str) -> None:
+        self._marks_owed.discard(user_id)
+        if self.erased.pop(user_id, None) is not None:
+            self.budget.state_bytes -= _COLD_OVERHEAD
 
     def _put_cold(self, user_id: str, record: bytes) -> None:
         self._cold[user_id] = record
@@ -555,7 +610,9 @@ class Slab:
     def close(self) -> None:
         """Give everything back to the budget."""
         self.budget.hot_users -= len(self._hot)
-        self.budget.state_bytes -= sum(map(len, self._cold.values())) + _COLD_OVERHEAD * len(self._cold)
+        self.budget.state_bytes -= sum(map(len, self._cold.values()))
+        self.budget.state_bytes -= _COLD_OVERHEAD * (len(self._cold) + len(self.erased))
+        self.erased.clear()
         self._hot.clear()
         self._cold.clear()
 

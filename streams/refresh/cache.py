@@ -24,12 +24,16 @@ from streams.errors import ConfigurationError, DependencyError
 from streams.refresh.breaker import Breaker
 from streams.settings import Settings
 from streams.wire.items import Item
+from streams.wire.recommendations import erased
 
 _LOG = structlog.get_logger(__name__)
 
 #: Commands of one pipeline: 500 lists are some 2 MB, which Redis takes well within its timeout.
 _PIPELINE = 500
 _RETRY_PAUSE_S = 0.01
+#: How long what stands for an erased user keeps older lists out. A worker that slept may still write one when it wakes;
+#: Kafka gives its partitions away after `kafka_session_timeout_s`, at most half an hour by the broker's default.
+_ERASED_TTL_S = 3_600
 #: Hidden field of the buckets' hash; no experiment key starts with an underscore.
 _VERSION_FIELD = b"_version"
 
@@ -77,6 +81,8 @@ class CacheEntry(NamedTuple):
         The JSON of the list, `version` first: the same bytes as on `recommendations`.
     buckets
         Experiment key to variant; written beside the list under the same version.
+    is_erasure
+        Whether this stands for an erased user instead, for an hour.
 
     """
 
@@ -85,6 +91,12 @@ class CacheEntry(NamedTuple):
     version: int
     value: bytes
     buckets: Mapping[str, str]
+    is_erasure: bool = False
+
+    @classmethod
+    def erasure(cls, user_id: str, surface: str, version: int) -> CacheEntry:
+        """Return what takes the place of a user's lists of lesser versions, and of the buckets."""
+        return cls(user_id, surface, version, erased(version), {}, is_erasure=True)
 
 
 class CacheResult(NamedTuple):
@@ -143,11 +155,10 @@ class ListCache:
         calls: list[_Call] = []
         for entry in entries:
             version = str(entry.version)
-            calls.append(
-                _Call(_PUT_LIST, self.list_key(entry.user_id, entry.surface), (version, self._ttl_s, entry.value))
-            )
+            ttl_s = _ERASED_TTL_S if entry.is_erasure else self._ttl_s
+            calls.append(_Call(_PUT_LIST, self.list_key(entry.user_id, entry.surface), (version, ttl_s, entry.value)))
             pairs = [text for pair in entry.buckets.items() for text in pair]
-            calls.append(_Call(_PUT_BUCKETS, self.buckets_key(entry.user_id), (version, self._ttl_s, *pairs)))
+            calls.append(_Call(_PUT_BUCKETS, self.buckets_key(entry.user_id), (version, ttl_s, *pairs)))
         answers = self._run(calls)
         # The list decides; its buckets may rightly be older than those of a newer list on another surface.
         return self._result(

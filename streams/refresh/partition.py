@@ -6,7 +6,7 @@ import itertools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
@@ -27,6 +27,7 @@ from streams.kafka.alignment import Slice
 from streams.kafka.owner import CONTROL_KEY, Owner
 from streams.kafka.transactions import OutRecord
 from streams.refresh.dirty import Cause
+from streams.refresh.erasures import Erasures
 from streams.settings import Settings
 from streams.signals.routing import item_partitions, routed
 from streams.topics import EVENT_TOPICS, full_name
@@ -62,7 +63,10 @@ class Refresh(Protocol):
         """Drop all that is owed in a partition."""
 
     def owes(self, user_id: str) -> bool:
-        """Whether a list of the user waits or is being ranked."""
+        """Whether a list of the user waits or is being ranked, or the cache has still to forget the user."""
+
+    def erase(self, partition: InterestPartition, user_id: str, version: int) -> None:
+        """Drop the user's lists of lesser versions, wherever they are, and call `settled` once the cache has."""
 
 
 class InterestPartition:
@@ -99,6 +103,7 @@ class InterestPartition:
         self._refresh = refresh
         self._partitions = dict(partitions)
         self._ingest = Ingest(settings, partition, partitions["clicks"], self.slab, self.slab.erased)
+        self._erasures = Erasures(settings, partition, partitions["clicks"], self.slab, clock)
         self._topics = [full_name(settings, name) for name in EVENT_TOPICS]
         self._lists_topic = full_name(settings, "recommendations")
         self._sightings_topic = full_name(settings, "item-sightings")
@@ -154,6 +159,8 @@ class InterestPartition:
     def caught_up(self) -> None:
         """Owe lists: to those the restored records name, and to everybody whose events came in the meantime."""
         self._live = True
+        for user_id in self.slab.marks_owed():
+            self._refresh.erase(self, user_id, self.next_version())
         for user_id in self.slab.pending():
             self._owed_on_start.setdefault(user_id, Cause("restore"))
         for user_id, cause in self._owed_on_start.items():
@@ -166,12 +173,15 @@ class InterestPartition:
         """
         Take in records.
 
-        1. Decode and check; refused records become dead letters.
+        1. Erase users, decode and check the events; refused records become dead letters.
         2. Fold the events into their users' states, and these into the interest vectors.
         3. Keep each applied event for the signals role, and tell the encoder of items seen for the first time.
         4. Owe lists to the users whose interactions changed.
         """
         # Step 1.
+        requests, pieces = self._erasures.split(pieces)
+        if requests:
+            self._erase(requests)
         ingested = self._ingest.decode(pieces)
         self._out.extend(ingested.dead_letters)
         # Step 2.
@@ -186,6 +196,22 @@ class InterestPartition:
         if self._settings.make_lists:
             self._wait_for_vectors(batch, result)
             self._owe(batch, result)
+
+    def _erase(self, requests: Sequence[Any]) -> None:
+        """Forget users; sent at once, so that what a new user causes stands behind it on every topic."""
+        forgotten = self._erasures.erase(requests)
+        for user_id in forgotten.users:
+            self._owed_on_start.pop(user_id, None)
+            for users in self._waiting.values():
+                self._waiting_count -= user_id in users
+                users.discard(user_id)
+            self._refresh.erase(self, user_id, self.next_version())
+        self.owner.send(forgotten.records)
+
+    def settled(self, user_id: str) -> None:
+        """Note that the cache holds nothing from before the user's erasure."""
+        if not self.closed:
+            self.owner.send(self._erasures.settle(user_id))
 
     def _owe(self, batch: EventBatch, result: FoldResult) -> None:
         user_ids, topics = self.slab.user_ids, self._topics
@@ -241,6 +267,7 @@ class InterestPartition:
         records, self._out = self._out, []
         records.extend(self._item_events())
         records.extend(self._forgotten())
+        records.extend(self._erasures.expire())
         rows = self.slab.take_changed()
         owed, owes, user_ids = self._owed_on_start, self._refresh.owes, self.slab.user_ids
         copied = self.slab.copy(rows, [user_ids[row] in owed or owes(user_ids[row]) for row in rows.tolist()])
@@ -276,7 +303,8 @@ class InterestPartition:
         if gone:
             metrics.USERS_FORGOTTEN.labels(reason).inc(len(gone))
         for user_id in gone:
-            yield OutRecord(self.changelog, user_id.encode(), None, self.partition)
+            mark = self.slab.mark(user_id, pending=False) if user_id in self.slab.erased else None
+            yield OutRecord(self.changelog, user_id.encode(), mark, self.partition)
             yield OutRecord(self._lists_topic, user_id.encode(), None, self.partition)
 
     def close(self) -> None:

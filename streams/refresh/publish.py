@@ -66,6 +66,14 @@ class _Made(NamedTuple):
     value: bytes
 
 
+class _Erasure(NamedTuple):
+    """A user whom the cache has still to forget: on which surfaces, and what is older than which version."""
+
+    partition: InterestPartition
+    version: int
+    surfaces: set[str]
+
+
 class Publisher:
     """
     Ranks and publishes for all partitions of a worker; implements `streams.refresh.partition.Refresh`.
@@ -93,6 +101,8 @@ class Publisher:
         self._ranker = Ranker(catalogue, settings)
         self._dirty: DirtyUsers[InterestPartition] = DirtyUsers()
         self._in_flight: set[str] = set()
+        self._erased_in_flight: set[str] = set()
+        self._erasures: dict[str, _Erasure] = {}
         self._wake = asyncio.Event()
         self._still = asyncio.Lock()
         self._rank_thread = ThreadPoolExecutor(1, thread_name_prefix="rank")
@@ -113,10 +123,21 @@ class Publisher:
     def forget(self, partition: InterestPartition) -> None:
         """Drop all that is owed in a partition that was given up."""
         self._dirty.forget(partition)
+        for user_id in [user_id for user_id, erasure in self._erasures.items() if erasure.partition is partition]:
+            del self._erasures[user_id]
 
     def owes(self, user_id: str) -> bool:
-        """Whether a list of the user waits or is being ranked."""
-        return user_id in self._dirty or user_id in self._in_flight
+        """Whether a list of the user waits or is being ranked, or the cache has still to forget the user."""
+        return user_id in self._dirty or user_id in self._in_flight or user_id in self._erasures
+
+    def erase(self, partition: InterestPartition, user_id: str, version: int) -> None:
+        """Drop a user's lists: the one that waits, the one that is being ranked, and those in Redis."""
+        self._dirty.drop(user_id)
+        if user_id in self._in_flight:
+            self._erased_in_flight.add(user_id)
+        surfaces = self._settings.surfaces
+        self._erasures[user_id] = _Erasure(partition, version, set(surfaces))
+        self._owe_cache([CacheEntry.erasure(user_id, surface, version) for surface in surfaces])
 
     async def apply(self, records: Iterable[CatalogueRecord]) -> Applied:
         """Change the catalogue, between two ranking calls."""
@@ -155,17 +176,17 @@ class Publisher:
                 )
             finally:
                 self._in_flight.clear()
+                erased, self._erased_in_flight = self._erased_in_flight, set()
         # Step 3.
-        made = [one for one in made if not one.job.partition.closed]
         by_partition: defaultdict[InterestPartition, list[_Made]] = defaultdict(list)
         for one in made:
-            by_partition[one.job.partition].append(one)
-        for partition, lists in by_partition.items():
-            self._serve(partition, lists)
+            if not (one.job.partition.closed or one.job.user_id in erased):
+                by_partition[one.job.partition].append(one)
+        served = [one for partition, lists in by_partition.items() for one in self._serve(partition, lists)]
         # Step 4.
         await self._write_cache(
-            [self._cache_entry(one) for one in made],
-            [one.job.cause.oldest_ms for one in made if one.job.cause.oldest_ms],
+            [self._cache_entry(one) for one in served],
+            [one.job.cause.oldest_ms for one in served if one.job.cause.oldest_ms],
         )
 
     def _jobs(self, taken: Sequence[tuple[InterestPartition, str, Cause]]) -> list[_Job]:
@@ -238,7 +259,10 @@ class Publisher:
         )
         return _Made(job, recommendation, recommendation.encode())
 
-    def _serve(self, partition: InterestPartition, lists: Sequence[_Made]) -> None:
+    def _serve(self, partition: InterestPartition, lists: Sequence[_Made]) -> list[_Made]:
+        """Publish lists and note them in the states; return those of users who are still known."""
+        slab = partition.slab
+        known = [(one, row) for one in lists if (row := slab.row(one.job.user_id)) is not None]
         partition.owner.send(
             [
                 OutRecord(
@@ -247,20 +271,20 @@ class Publisher:
                     one.value,
                     partition.partition,
                 )
-                for one in lists
+                for one, _ in known
             ]
         )
-        metrics.LISTS.labels("user").inc(len(lists))
-        slab = partition.slab
-        for one in lists:
-            if (row := slab.row(one.job.user_id)) is None:
-                # Erased or forgotten while the list was ranked.
-                continue
+        metrics.LISTS.labels("user").inc(len(known))
+        if partition.closed:
+            # Sending is how the worker heard that it was fenced: the users are gone.
+            return []
+        for one, row in known:
             made = one.recommendation
             last = slab.last_list(row)
             before = dict(last.items) if last else {}
             items = tuple((item.item_id, before.get(item.item_id, made.generated_at)) for item in made.items)
             slab.serve(row, LastList(made.version, made.generated_at, items))
+        return [one for one, _ in known]
 
     # Default lists
 
@@ -310,9 +334,22 @@ class Publisher:
         if result.failed:
             self._owe_cache(entries)
             return
+        if self._erasures:
+            self._settle(entries)
         now_ms = self._clock() * 1000
         for oldest in oldest_ms:
             metrics.FRESHNESS.observe(max(0.0, now_ms - oldest) / 1000)
+
+    def _settle(self, entries: Sequence[CacheEntry]) -> None:
+        """Tell the partitions whose erased users Redis holds nothing old of any more: the mark, or a newer list."""
+        for entry in entries:
+            erasure = self._erasures.get(entry.user_id)
+            if erasure is None or entry.version < erasure.version:
+                continue
+            erasure.surfaces.discard(entry.surface)
+            if not erasure.surfaces:
+                del self._erasures[entry.user_id]
+                erasure.partition.settled(entry.user_id)
 
     def _owe_cache(self, entries: Sequence[CacheEntry]) -> None:
         for entry in entries:

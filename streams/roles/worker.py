@@ -21,7 +21,7 @@ from streams.refresh.cache import ListCache
 from streams.refresh.partition import InterestPartition
 from streams.refresh.publish import Publisher
 from streams.settings import Settings
-from streams.topics import EVENT_TOPICS, full_name
+from streams.topics import INTEREST_TOPICS, full_name
 
 #: How often the follower's thread is looked at.
 _WATCH_S = 0.5
@@ -37,7 +37,7 @@ class Worker:
     name = "interest"
 
     def __init__(self, settings: Settings) -> None:
-        self.topics: Sequence[str] = tuple(full_name(settings, name) for name in EVENT_TOPICS)
+        self.topics: Sequence[str] = tuple(full_name(settings, name) for name in INTEREST_TOPICS)
         self.commit_interval_s = settings.commit_interval_s
         self._settings = settings
         self._catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s)

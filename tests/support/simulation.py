@@ -96,6 +96,12 @@ class Lists:
         """Whether a list waits or is being ranked."""
         return user_id in self.owed or any(user_id == ranked for ranked, _, _ in self._ranking)
 
+    def erase(self, partition: InterestPartition, user_id: str, version: int) -> None:
+        """Drop what is owed and what is being ranked; there is no cache that would have to forget."""
+        del partition, version
+        self.owed.pop(user_id, None)
+        self._ranking = [ranked for ranked in self._ranking if ranked[0] != user_id]
+
     def begin(self, partition: InterestPartition, count: int) -> None:
         """Take users and copy what their lists are made from."""
         seen = dict(partition.owner.consumed)

@@ -10,55 +10,15 @@ from streams.kafka.alignment import Slice
 from streams.kafka.owner import CONTROL_KEY
 from streams.kafka.transactions import OutRecord
 from streams.kafka.transport import Run
-from streams.refresh.dirty import Cause
 from streams.refresh.partition import InterestPartition
 from streams.settings import Settings
 from streams.wire.recommendations import VERSION_EPOCH
 from streams.wire.signals import decode_item_events
+from tests.support.partitions import Message, Owed
 from tests.support.records import FakeRecord
 
 _NOW_S = 1_800_000_000.0
 _NOW_MS = 1_800_000_000_000
-
-
-class Owed:
-    """Notes who is owed a list."""
-
-    def __init__(self) -> None:
-        self.causes: dict[str, Cause] = {}
-
-    def mark(self, partition: InterestPartition, user_id: str, cause: Cause) -> None:
-        """Note it."""
-        del partition
-        self.causes[user_id] = cause
-
-    def forget(self, partition: InterestPartition) -> None:
-        """Forget all."""
-        del partition
-        self.causes.clear()
-
-    def owes(self, user_id: str) -> bool:
-        """Whether it was noted."""
-        return user_id in self.causes
-
-
-class Message:
-    """A changelog record as librdkafka hands it over."""
-
-    def __init__(self, key: bytes, value: bytes) -> None:
-        self._key, self._value = key, value
-
-    def key(self) -> bytes:
-        """Key."""
-        return self._key
-
-    def value(self) -> bytes:
-        """Value."""
-        return self._value
-
-    def offset(self) -> int:
-        """Any offset."""
-        return 0
 
 
 @pytest.fixture

@@ -175,6 +175,74 @@ def test_an_erased_user_keeps_only_the_mark() -> None:
     assert (START_MS + 5, {"clicks": 1}) == (again.erased_at_ms, again.events_applied)
 
 
+def test_a_forgotten_user_who_was_erased_keeps_the_mark() -> None:
+    """Being idle takes a new user's events away; what was sent before the erasure must still be dropped."""
+    source, slab = new_slab(), new_slab()
+    source.erase("u", START_MS)
+    fold(source, event_of("clicks", "u", "a", START_MS + 1, "e"))
+    slab.restore(b"u", source.encode("u"))
+
+    assert ["u"] == slab.forget_idle(START_MS + 2, most=10)
+    assert {"u": START_MS} == slab.erased
+    assert codec.is_mark(slab.mark("u", pending=False))
+
+
+def test_marks_expire_oldest_first() -> None:
+    """A mark goes at its time, in whatever order marks came; a user who came back loses the mark and nothing else."""
+    slab = new_slab()
+    for user_id, ms in (("c", 30), ("a", 10), ("b", 20)):
+        slab.erase(user_id, START_MS + ms)
+    fold(slab, event_of("clicks", "b", "i", START_MS + 40, "e"))
+    slab.take_changed()
+
+    assert ["a"] == slab.expire_marks(START_MS + 20, most=1)
+    assert [] == slab.expire_marks(START_MS + 20, most=10)
+    assert {"c": START_MS + 30} == slab.erased
+    record = written(slab, set())["b"]
+    assert (0, {"clicks": 1}) == (codec.erased_at_ms(record), codec.decode(record).events_applied)
+
+
+def test_a_restored_cold_user_loses_an_expired_mark() -> None:
+    """A record that says both, state and mark, is written again without the mark when that is too old."""
+    source, slab = new_slab(), new_slab()
+    source.erase("u", START_MS)
+    fold(source, event_of("clicks", "u", "a", START_MS + 1, "e"))
+    slab.restore(b"u", source.encode("u"))
+
+    assert [] == slab.expire_marks(START_MS, most=10)
+    record = written(slab, set())["u"]
+    assert (0, {"clicks": 1}) == (codec.erased_at_ms(record), codec.decode(record).events_applied)
+
+
+def test_a_mark_says_whether_the_cache_owes_the_erasure() -> None:
+    """Whoever restores a mark learns once that the cache has still to forget; a later record takes it back."""
+    slab, settled = new_slab(), new_slab()
+    record = slab.erase("u", START_MS)
+    restored = new_slab()
+    restored.restore(b"u", record)
+    settled.restore(b"u", record)
+    settled.restore(b"u", slab.mark("u", pending=False))
+
+    assert (["u"], []) == (restored.marks_owed(), restored.marks_owed())
+    assert [] == settled.marks_owed()
+    assert ([], []) == (restored.pending(), settled.pending())
+
+
+def test_marks_count_as_memory_and_are_given_back() -> None:
+    """Marks are in the budget of the worker until they go, or the partition does."""
+    slab = new_slab()
+    slab.erase("u", START_MS)
+    slab.erase("u", START_MS + 1)
+    slab.erase("v", START_MS + 2)
+    held = slab.budget.state_bytes
+    slab.expire_marks(START_MS + 1, most=1)
+    left = slab.budget.state_bytes
+    slab.close()
+
+    assert (held, 0) == (2 * left, slab.budget.state_bytes)
+    assert left > 0
+
+
 def test_last_record_wins_and_a_tombstone_forgets() -> None:
     """Records of a user replace each other; None removes the user."""
     slab, other = new_slab(), new_slab()

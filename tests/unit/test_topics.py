@@ -12,9 +12,9 @@ from streams.wire.limits import MAX_EVENT_BYTES, MAX_ITEM_BYTES
 def test_names_are_the_plans() -> None:
     """These are the topics; a new one is a decision, and is made here too."""
     expected = [
-        "views", "clicks", "carts", "purchases", "dislikes", "impressions", "user-erasures", "merges",
-        "items", "item-sightings", "item-vectors", "item-events", "signal-state", "item-signals", "item-rules",
-        "user-state", "recommendations", "experiments", "models", "dead-letters",
+        "views", "clicks", "carts", "purchases", "dislikes", "impressions", "user-erasures", "erasure-receipts",
+        "merges", "items", "item-sightings", "item-vectors", "item-events", "signal-state", "item-signals",
+        "item-rules", "user-state", "recommendations", "experiments", "models", "dead-letters",
     ]  # fmt: skip
 
     assert expected == list(TOPICS)

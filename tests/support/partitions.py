@@ -1,0 +1,129 @@
+"""A partition of the interest worker on a log in memory: what it sends, commits, and is restored from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from streams.catalogue.matrix import Catalogue
+from streams.kafka.alignment import Slice
+from streams.kafka.owner import CONTROL_KEY
+from streams.kafka.transactions import OutRecord
+from streams.kafka.transport import Run
+from streams.refresh.dirty import Cause
+from streams.refresh.partition import InterestPartition
+from streams.settings import Settings
+from tests.support.records import FakeRecord
+
+
+class Owed:
+    """Notes who is owed a list, and whom the cache has to forget."""
+
+    def __init__(self) -> None:
+        self.causes: dict[str, Cause] = {}
+        self.erased: dict[str, int] = {}
+
+    def mark(self, partition: InterestPartition, user_id: str, cause: Cause) -> None:
+        """Note it."""
+        del partition
+        self.causes[user_id] = cause
+
+    def forget(self, partition: InterestPartition) -> None:
+        """Forget all."""
+        del partition
+        self.causes.clear()
+
+    def owes(self, user_id: str) -> bool:
+        """Whether it was noted."""
+        return user_id in self.causes or user_id in self.erased
+
+    def erase(self, partition: InterestPartition, user_id: str, version: int) -> None:
+        """Note it, and that no list is owed any more."""
+        del partition
+        self.causes.pop(user_id, None)
+        self.erased[user_id] = version
+
+
+class Message:
+    """A changelog record as librdkafka hands it over."""
+
+    def __init__(self, key: bytes, value: bytes | None) -> None:
+        self._key, self._value = key, value
+
+    def key(self) -> bytes:
+        """Key."""
+        return self._key
+
+    def value(self) -> bytes | None:
+        """Value."""
+        return self._value
+
+    def offset(self) -> int:
+        """Any offset."""
+        return 0
+
+
+class FakeOwner:
+    """Keeps what is sent; a commit adds what is gathered, as the real one does."""
+
+    def __init__(self) -> None:
+        self.state = "live"
+        self.consumed: dict[str, int] = {}
+        self.sent: list[OutRecord] = []
+
+    def send(self, records: Sequence[OutRecord]) -> None:
+        """Keep records."""
+        self.sent.extend(records)
+
+
+class LoggedPartition:
+    """
+    The only partition of its topics, live, with everything it ever committed.
+
+    Attributes
+    ----------
+    log
+        Committed records in order.
+
+    """
+
+    def __init__(self, settings: Settings, now_ms: int) -> None:
+        self.log: list[OutRecord] = []
+        self.now_ms = now_ms
+        self._settings = settings
+        self.take()
+
+    def take(self) -> None:
+        """Die without a word and be restored from what was committed."""
+        self.owed = Owed()
+        self.owner = FakeOwner()
+        counts = {"clicks": 1, "item-events": 1}
+        self.work = InterestPartition(
+            self._settings, 0, counts, Catalogue(dim=2), self.owed, clock=lambda: self.now_ms / 1000
+        )
+        states = [record for record in self.log if record.topic == "user-state"]
+        self.work.restore([Message(record.key or b"", record.value) for record in states])
+        self.log.extend(self.work.opened(self.owner))  # type: ignore[arg-type]  # a double
+        self.work.caught_up()
+
+    def fold(self, *records: tuple[str, FakeRecord]) -> None:
+        """Fold records of any topics as one turn of alignment lets them go."""
+        pieces = []
+        for topic in dict.fromkeys(topic for topic, _ in records):
+            found = [record for name, record in records if name == topic]
+            pieces.append(Slice(Run(topic, 0, found), found, last=True))
+        self.work.fold(pieces)
+
+    def commit(self) -> list[OutRecord]:
+        """Commit; return what the transaction holds."""
+        gathered = list(self.work.gather())
+        records, self.owner.sent = [*self.owner.sent, *gathered], []
+        self.log.extend(records)
+        return records
+
+    def newest(self, topic: str) -> dict[str, bytes | None]:
+        """Return the newest committed value of each key of a topic, without control records."""
+        return {
+            record.key.decode(): record.value
+            for record in self.log
+            if record.topic == topic and record.key is not None and record.key != CONTROL_KEY
+        }
