@@ -78,7 +78,7 @@ class Receipts:
     """Receipts of one request id from now on: opened before the request is sent, so that none is missed."""
 
     def __init__(self, settings: Settings, request_id: str) -> None:
-        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka import TopicPartition
 
         from streams.commands.lookup import partition_counts
         from streams.kafka.bulk_read import reader
@@ -90,11 +90,10 @@ class Receipts:
         place = TopicPartition(full_name(settings, "erasure-receipts"), partition_of(self._key, count))
         self._consumer = reader(settings, queued_min_messages=1_000, fetch_wait_max_ms=100)
         try:
-            _, end = self._consumer.get_watermark_offsets(place, timeout=settings.kafka_timeout_s)
-        except KafkaException as error:
+            place.offset = _end(self._consumer, place, settings.kafka_timeout_s)
+        except DependencyError:
             self._consumer.close()
-            raise DependencyError(f"reading erasure-receipts failed: {error.args[0]}") from error
-        place.offset = end
+            raise
         self._consumer.assign([place])
 
     def wait(self, timeout_s: float) -> Receipt:
@@ -131,6 +130,23 @@ class Receipts:
     def close(self) -> None:
         """Close the reader."""
         self._consumer.close()
+
+
+def _end(consumer: Any, place: Any, timeout_s: float) -> int:
+    """Return where a partition ends; one that has just been made has no leader for a moment."""
+    from confluent_kafka import KafkaError, KafkaException
+
+    end_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            _, end = consumer.get_watermark_offsets(place, timeout=timeout_s)
+        except KafkaException as error:
+            young = error.args[0].code() in {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+            if not young or time.monotonic() > end_s:
+                raise DependencyError(f"reading erasure-receipts failed: {error.args[0].str()}") from error
+            time.sleep(_POLL_S)
+        else:
+            return int(end)
 
 
 def _decoded(value: bytes | None) -> Receipt:

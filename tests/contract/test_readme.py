@@ -17,6 +17,7 @@ from streams.commands.settings import markdown
 from streams.experiments.definitions import load_file
 from streams.settings import ENV_PREFIX, SECRETS, Settings
 from streams.topics import TOPICS
+from streams.wire.erasures import Erasure, Receipt, decode_erasure
 from streams.wire.events import TYPE_CODES, Event, TimeBounds, decode_event
 from streams.wire.items import Item, decode_item
 from streams.wire.limits import Reason
@@ -69,6 +70,16 @@ def test_example_of_a_list_is_complete() -> None:
     published = json.loads(decode_recommendation(text.encode()).encode())
 
     assert shown == published
+
+
+def test_examples_of_erasures_are_what_they_say() -> None:
+    """The request shown is taken, and the receipt shown is what the worker writes for it."""
+    (request,), (receipt,) = blocks("json erasure"), blocks("json receipt")
+
+    erasure = decode_erasure(b"42", request.encode())
+
+    assert isinstance(erasure, Erasure)
+    assert json.loads(receipt) == json.loads(Receipt.of(erasure, 1_769_860_800_020, 3, 0).encode())
 
 
 def test_example_of_experiments_is_one(tmp_path: Path) -> None:
