@@ -570,7 +570,7 @@ class Slab:
 
     def write_again(self, row: int) -> None:
         """Let the next commit write a hot user's record, though nothing was folded."""
-        self.store.users.changed[row] = True
+        self.store.users["changed"][row] = True
 
     def forget_idle(self, before_ms: int, most: int) -> list[str]:
         """
