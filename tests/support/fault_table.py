@@ -63,8 +63,9 @@ class FaultTable:
                 self._rows.append(_Row(row, fault, how, holds, outcome, report.duration))
 
     def pytest_sessionfinish(self) -> None:
-        """Write the table of a whole run."""
-        if not self._config.getoption("--faults") or hasattr(self._config, "workerinput") or not self._rows:
+        """Write the table of a whole run: one that was not narrowed to some files or names."""
+        narrowed = self._config.option.keyword or self._config.args_source is pytest.Config.ArgsSource.ARGS
+        if not self._config.getoption("--faults") or hasattr(self._config, "workerinput") or narrowed:
             return
         secure = bool(self._config.getoption("--secure"))
         (_SECURE_RESULTS if secure else RESULTS).write_text(self._table(secure=secure), encoding="utf-8")
