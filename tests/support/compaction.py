@@ -50,5 +50,5 @@ def compact(settings: Settings, name: str, timeout_s: float = 120.0) -> None:
 
 def _copies(settings: Settings, name: str) -> int:
     """Records that a newer one of their key stands behind, those written here apart."""
-    keys = Counter(read.key for read in read_topic(settings, name) if read.key != _ROLL)
+    keys = Counter((read.partition, read.key) for read in read_topic(settings, name) if read.key != _ROLL)
     return sum(count - 1 for count in keys.values())
