@@ -27,6 +27,11 @@ DIRTY = Gauge("freshet_dirty_users", "Users whose list is owed.")
 COMMIT_SECONDS = Histogram(
     "freshet_commit_seconds", "One transaction, gather to committed.", ["role"], buckets=_LATENCY_S
 )
+COMMIT_INTERVAL = Gauge(
+    "freshet_commit_interval_seconds",
+    "Longest wait between two transactions of a partition; grows under load.",
+    ["role"],
+)
 COMMITS = Counter("freshet_commits_total", "Transactions, by result.", ["role", "result"])
 LAG_SECONDS = Gauge(
     "freshet_lag_seconds", "Age of the newest folded record, by topic; 0 when nothing waits.", ["topic"]

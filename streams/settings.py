@@ -161,6 +161,10 @@ class Settings(BaseSettings):
 
     # Commit
     commit_interval_s: float = Field(0.2, gt=0, le=60, description="Time between transactions of a partition.")
+    # A second: five would fold a fifth more events, and have read-committed readers wait five times as long.
+    commit_interval_max_s: float = Field(
+        1.0, gt=0, le=60, description="Longest time between transactions under load, when they take long themselves."
+    )
     commit_timeout_s: float = Field(
         20.0, gt=0, le=300, description="Deadline of one commit, and of the last one on revoke and SIGTERM."
     )

@@ -109,7 +109,7 @@ def look(settings: Settings, user_id: str) -> Sight:
     deadline = Deadline(settings.kafka_timeout_s)
     key = user_id.encode()
     partition = partition_of(key, counts["user-state"])
-    settled_at = time.monotonic() + max(_SETTLE_S, 2 * settings.commit_interval_s)
+    settled_at = time.monotonic() + max(_SETTLE_S, 2 * settings.commit_interval_max_s)
     while True:
         found = newest_records(settings, "user-state", partition, {key}, deadline).get(key)
         state = decode(found.value()) if found is not None and found.value() is not None else None

@@ -369,7 +369,8 @@ class Slab:
         return rows
 
     def copy(self, rows: Int64, owed: Sequence[bool]) -> Copied:
-        """Copy what the records of these rows are made of; `owed` says whose list is."""
+        """Copy what the records of these rows are made of; `owed` says whose list is, and is kept for `pending`."""
+        self.store.users["owed"][rows] = owed
         return Copied(
             user_ids=[self.user_ids[row] for row in rows.tolist()],
             heads=[self._heads[row] for row in rows.tolist()],
@@ -414,7 +415,7 @@ class Slab:
         return record
 
     def pending(self) -> list[str]:
-        """Return the users who are owed a list by what their records said when they were restored."""
+        """Return the users who are owed a list by what their records say."""
         hot = [self.user_ids[row] for row in np.flatnonzero(self.store.users["owed"]).tolist()]
         return hot + [user_id for user_id, record in self._cold.items() if codec.is_pending(record)]
 

@@ -98,6 +98,11 @@ def check_topics(settings: Settings) -> list[str]:
         When Kafka is away for longer than `kafka_timeout_s`.
 
     """
+    return _check(settings)[0]
+
+
+def _check(settings: Settings) -> tuple[list[str], dict[str, int]]:
+    """Return the problems, and the partition counts they were looked for in."""
     with _client(settings) as client:
         partitions = _partition_counts(settings, client)
         present = [topic for topic in TOPICS.values() if topic.full_name(settings) in partitions]
@@ -109,12 +114,12 @@ def check_topics(settings: Settings) -> list[str]:
     ]
     for topic in present:
         problems += _config_problems(topic, topic.full_name(settings), configs[topic.full_name(settings)])
-    return problems + _count_problems(settings, partitions)
+    return problems + _count_problems(settings, partitions), partitions
 
 
-def require_topics(settings: Settings) -> None:
+def require_topics(settings: Settings) -> dict[str, int]:
     """
-    Return once every topic is as it must be.
+    Return the partition count of every topic, by full name, once every topic is as it must be.
 
     A broker that has just started may serve metadata before it has caught up with the controller, so what is missing
     is looked for again for a while.
@@ -128,7 +133,10 @@ def require_topics(settings: Settings) -> None:
 
     """
     deadline = Deadline(_METADATA_S)
-    while problems := check_topics(settings):
+    while True:
+        problems, partitions = _check(settings)
+        if not problems:
+            return partitions
         if deadline.passed:
             raise TopicMismatchError("; ".join(problems))
         time.sleep(0.5)

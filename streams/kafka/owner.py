@@ -12,15 +12,15 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import structlog
 from confluent_kafka import Message
 
 from streams import metrics
-from streams.errors import FencedError
+from streams.errors import CommitError, FencedError
 from streams.kafka.alignment import Aligner, Slice
-from streams.kafka.bulk_read import read_to_end
+from streams.kafka.bulk_read import Progress, read_to_end
 from streams.kafka.deadline import Deadline
 from streams.kafka.transactions import OutRecord, PartitionTransactions
 from streams.kafka.transport import Run
@@ -31,10 +31,15 @@ _LOG = structlog.get_logger(__name__)
 #: A million states restore in about ten seconds; ten minutes is a disk that died, not a large partition.
 _RESTORE_S = 600.0
 
+#: A partition rests this many times as long as its last commit took: committing takes at most a fifth of the time.
+_REST = 4.0
+
 #: Key of a partition's control record on a role's changelog; no user id or item id can hold a control character.
 CONTROL_KEY = b"\x00partition"
 
 State = Literal["taking", "catching_up", "live", "closed"]
+
+T = TypeVar("T")
 
 
 class Work(Protocol):
@@ -42,6 +47,10 @@ class Work(Protocol):
     What a role keeps for one partition.
 
     `restore` runs in a thread before anything else; every other method runs on the event loop and must not block.
+    The order of calls is `restore`, `opened`, then `fold` and `gather`, then `suspend` or `close`. A partition that
+    comes back to the process that gave it up, with nobody else having written in between, goes on as it was: after
+    `suspend` comes `opened` again and nothing is restored. What is held in between is committed, for nothing was
+    folded after the last `gather`; whose list was owed then is told by `caught_up`. `close` may come at any time.
     """
 
     #: Kafka's name of the topic this state is restored from.
@@ -62,8 +71,40 @@ class Work(Protocol):
     def gather(self) -> Iterable[OutRecord]:
         """Copy what the next transaction must hold, changed state and what is owed with it; a thread iterates it."""
 
+    def suspend(self) -> None:
+        """The partition is no longer ours and may come back: send nothing more, hold the state."""
+
     def close(self) -> None:
-        """Let go: the partition is no longer ours."""
+        """The partition is no longer ours: send nothing more, let the state go."""
+
+
+class Kept(NamedTuple):
+    """
+    What a partition's last owner in this process left, whole and committed.
+
+    Attributes
+    ----------
+    changelog_end
+        The changelog's end behind the last commit. Whoever takes a partition writes there, so while the topic still
+        ends here, nobody else had it.
+    consumed
+        The offsets committed with it.
+
+    """
+
+    work: Work
+    changelog_end: int
+    consumed: dict[str, int]
+
+
+def commit_wait_s(last_s: float, interval_s: float, limit_s: float) -> float:
+    """
+    Return how long to wait for the next commit after one that took `last_s`: longer under load, within a limit.
+
+    >>> commit_wait_s(0.01, interval_s=0.2, limit_s=1.0), commit_wait_s(0.15, 0.2, 1.0), commit_wait_s(3.0, 0.2, 1.0)
+    (0.2, 0.6, 1.0)
+    """
+    return max(interval_s, min(_REST * last_s, limit_s))
 
 
 class Owner:
@@ -76,6 +117,10 @@ class Owner:
         `taking` (fencing, restoring), `catching_up` (below the ends seen when taken), `live`, `closed`.
     consumed
         Topic to the offset behind the newest folded record; what the next commit commits.
+    progress
+        How far restoring is; None before it begins.
+    commit_s
+        How long the last commit took.
 
     """
 
@@ -85,29 +130,36 @@ class Owner:
         role: str,
         partition: int,
         topics: Sequence[str],
-        work: Work,
+        make_work: Callable[[], Work],
+        kept: Kept | None,
         executor: Executor,
         remaining: Callable[[str, int, int], int],
         on_fenced: Callable[[Owner, FencedError], None],
     ) -> None:
         self.partition = partition
-        self.work = work
+        self.work = kept.work if kept else make_work()
         self.state: State = "taking"
+        self.progress: Progress | None = None
+        self.commit_s = 0.0
         self.consumed: dict[str, int] = {}
         self.newest_ts_ms: dict[str, int] = {}
         self._settings = settings
         self._role = role
         self._topics = tuple(topics)
+        self._make_work = make_work
+        self._kept = kept
         self._executor = executor
         self._remaining = remaining
         self._on_fenced = on_fenced
-        self._transactions = PartitionTransactions(settings, settings.group(role), partition)
+        self._transactions = PartitionTransactions(settings, settings.group(role), partition, self.work.changelog)
         self._aligner: Aligner | None = None
         self._goal: dict[str, int] = {}
         self._outbox: list[OutRecord] = []
         self._committing = False
         self._commit_lock = asyncio.Lock()
         self._dirty = False
+        self._leaving = False
+        self._shut = False
 
     async def take(self) -> None:
         """
@@ -115,45 +167,82 @@ class Owner:
 
         1. Open the transactional producer: every earlier owner is fenced, what it had open is aborted.
         2. Read the committed offsets: nobody else can move them any more.
-        3. Read the changelog to its end: it holds exactly what those offsets stand for.
+        3. Read the changelog to its end: it holds exactly what those offsets stand for. Where it ends where our own
+           last commit left it, the state that was kept is that state.
         4. Commit the control record and the offsets, so that the next owner finds both.
         """
+        try:
+            await self._take()
+        except BaseException:
+            self._end()
+            if self._kept is None:
+                self.work.close()
+            raise
+
+    async def _take(self) -> None:
         started = time.monotonic()
-        loop = asyncio.get_running_loop()
-        self.consumed, self._goal = await loop.run_in_executor(self._executor, self._restore)
-        self._aligner = Aligner(self.consumed, self._known_remaining)
+        # Steps 1 and 2.
+        self.consumed, (start, end) = await self._in_thread(self._fence)
         self._check_still_ours()
+        # Step 3.
+        if self._kept is not None and (self._kept.changelog_end, self._kept.consumed) != (end, self.consumed):
+            self.work.close()
+            self.work, self._kept = self._make_work(), None
+        restored = self._kept is None
+        if restored:
+            self.progress = Progress(self.work.changelog, self.partition, start, end)
+            await self._in_thread(self._restore)
+        self._goal = await self._in_thread(self._ends)
+        self._check_still_ours()
+        self._aligner = Aligner(self.consumed, self._known_remaining)
         # Step 4.
+        self._kept = None
         records = list(self.work.opened(self))
-        deadline = Deadline(self._settings.commit_timeout_s)
-        await loop.run_in_executor(self._executor, self._transactions.commit, records, dict(self.consumed), deadline)
+        await self._transact(records, dict(self.consumed), Deadline(self._settings.commit_timeout_s))
         self._check_still_ours()
         self.state = "catching_up"
         self.check_caught_up()
         seconds = time.monotonic() - started
         metrics.RESTORE_SECONDS.observe(seconds)
-        _LOG.info("partition_taken", partition=self.partition, seconds=round(seconds, 3))
+        read = self.progress.records if self.progress else 0
+        _LOG.info(
+            "partition_taken", partition=self.partition, seconds=round(seconds, 3), restored=restored, records=read
+        )
+
+    async def _in_thread(self, step: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, step)
 
     def _check_still_ours(self) -> None:
         """End a take that a revoke has overtaken: opening later than the next owner would fence the rightful one."""
         if self.state == "closed":
             raise FencedError(f"partition {self.partition} was revoked while it was being taken")
 
-    def _restore(self) -> tuple[dict[str, int], dict[str, int]]:
+    def _fence(self) -> tuple[dict[str, int], tuple[int, int]]:
         self._check_still_ours()
         deadline = Deadline(self._settings.kafka_timeout_s)
         # Step 1.
         self._transactions.open(deadline)
         # Step 2.
         consumed = self._transactions.committed(self._topics, deadline)
-        # Step 3.
-        read_to_end(self._settings, self.work.changelog, [self.partition], self.work.restore, Deadline(_RESTORE_S))
-        goal = self._transactions.ends(self._topics, Deadline(self._settings.kafka_timeout_s))
-        return consumed, goal
+        return consumed, self._transactions.changelog_bounds(deadline)
+
+    def _restore(self) -> None:
+        read_to_end(self._settings, self.work.changelog, [self.partition], self._take_in, Deadline(_RESTORE_S))
+
+    def _take_in(self, messages: Sequence[Message]) -> None:
+        # A partition revoked meanwhile need not be read to its end: the group waits for this.
+        self._check_still_ours()
+        assert self.progress is not None
+        self.work.restore(messages)
+        self.progress.note(messages)
+
+    def _ends(self) -> dict[str, int]:
+        bounds = self._transactions.bounds(self._topics, Deadline(self._settings.kafka_timeout_s))
+        return {topic: end for topic, (_, end) in bounds.items()}
 
     def push(self, run: Run) -> None:
         """Buffer a run and fold what may be folded."""
-        if self._aligner is None or self.state == "closed":
+        if self._aligner is None or self._leaving:
             run.done()
             return
         self._aligner.push(run)
@@ -161,7 +250,7 @@ class Owner:
 
     def pump(self) -> None:
         """Fold what alignment lets go."""
-        if self._aligner is None or self.state == "closed":
+        if self._aligner is None or self._leaving:
             return
         timeouts = self._aligner.timeouts
         pieces = list(self._aligner.ready())
@@ -228,39 +317,100 @@ class Owner:
             See `PartitionTransactions.commit`; the partition must not be used further.
 
         """
+        if self.state != "closed":
+            await self._commit(deadline)
+
+    async def _commit(self, deadline: Deadline) -> None:
         async with self._commit_lock:
-            if not self._dirty or self.state == "closed":
+            if self._leaving:
+                # The last commit. A list that is not here yet will be owed by whoever goes on: `gather` says so.
+                self.state = "closed"
+            if not self._dirty or self._shut:
                 return
             # Step 1.
             started = time.monotonic()
             records = self.work.gather()
             offsets = dict(self.consumed)
             self._dirty = False
-            self._committing = True
-            # Step 2.
-            try:
-                await asyncio.get_running_loop().run_in_executor(
-                    self._executor, self._transactions.commit, records, offsets, deadline
-                )
-            except BaseException as error:
-                result = "fenced" if isinstance(error, FencedError) else "failed"
-                metrics.COMMITS.labels(self._role, result).inc()
-                raise
-            finally:
-                self._committing = False
-            metrics.COMMITS.labels(self._role, "ok").inc()
-            metrics.COMMIT_SECONDS.labels(self._role).observe(time.monotonic() - started)
-            # Step 3.
-            waiting, self._outbox = self._outbox, []
+            # Steps 2 and 3.
+            await self._transact(records, offsets, deadline)
+            self.commit_s = time.monotonic() - started
+            metrics.COMMIT_SECONDS.labels(self._role).observe(self.commit_s)
+
+    async def _transact(self, records: Iterable[OutRecord], offsets: dict[str, int], deadline: Deadline) -> None:
+        """Commit in a thread; what is sent meanwhile goes into the next transaction."""
+        self._committing = True
+        try:
+            await self._in_thread(lambda: self._transactions.commit(records, offsets, deadline))
+        except BaseException as error:
+            result = "fenced" if isinstance(error, FencedError) else "failed"
+            metrics.COMMITS.labels(self._role, result).inc()
+            raise
+        finally:
+            self._committing = False
+        metrics.COMMITS.labels(self._role, "ok").inc()
+        waiting, self._outbox = self._outbox, []
+        if not self._shut:
             self._transactions.produce(waiting)
+
+    async def release(self, deadline: Deadline) -> Kept | None:
+        """
+        Give the partition up in good order; return what the next owner may go on from, if it is this process.
+
+        From here on nothing more is folded, and nothing sent that the last commit does not hold. A take under way
+        ends at its next step.
+
+        Raises
+        ------
+        FencedError, CommitError
+            When the last commit failed, or was not done at the deadline.
+
+        """
+        if self.state == "closed":
+            return None
+        if self.state == "taking":
+            self._end()
+            # None once it was opened; before, nothing has changed.
+            return self._kept
+        self._stop_folding()
+        kept: Kept | None = None
+        try:
+            await asyncio.wait_for(self._commit(deadline), deadline.remaining_s())
+            if (end := self._transactions.changelog_end) is not None:
+                kept = Kept(self.work, end, self.consumed)
+        except TimeoutError as error:
+            raise CommitError(
+                f"the last commit of partition {self.partition} was not done within its deadline "
+                "(FRESHET_COMMIT_TIMEOUT_S)"
+            ) from error
+        finally:
+            self._end()
+            if kept is None:
+                self.work.close()
+            else:
+                self.work.suspend()
+        return kept
 
     def close(self) -> None:
         """Drop the partition at once; what was not committed will be read again by the next owner."""
-        if self.state == "closed":
-            return
-        self.state = "closed"
+        if self.state == "taking":
+            # The take ends at its next step, and lets the state go.
+            self._kept = None
+            self._end()
+        elif self.state != "closed":
+            self._stop_folding()
+            self._end()
+            self.work.close()
+
+    def _stop_folding(self) -> None:
+        self._leaving = True
         if self._aligner is not None:
             self._aligner.clear()
-        self.work.close()
+
+    def _end(self) -> None:
+        if self._shut:
+            return
+        self.state = "closed"
+        self._shut = True
         # Closing waits for librdkafka's threads; the loop must not.
         self._executor.submit(self._transactions.close)

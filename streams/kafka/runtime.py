@@ -19,16 +19,18 @@ from typing import Any, Protocol
 import faust
 import structlog
 import uvloop
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from faust.types import TP
-from yarl import URL
 
 from streams import metrics
 from streams.errors import AssignmentError, DependencyError, FencedError, FreshetError
 from streams.health import HealthServer
-from streams.kafka.clients import ssl_context
+from streams.kafka.app import HEARTBEAT_SHARE, make_app
+from streams.kafka.clients import librdkafka_config
 from streams.kafka.deadline import Deadline
 from streams.kafka.ending import end_within
-from streams.kafka.owner import Owner, Work
+from streams.kafka.owner import Kept, Owner, Work, commit_wait_s
 from streams.kafka.transport import Run, batched_topic
 from streams.settings import Settings
 
@@ -38,13 +40,14 @@ _LOG = structlog.get_logger(__name__)
 _THREADS = 8
 #: How often buffered runs that wait for a lagging topic are looked at again, and the loop's heartbeat is written.
 _TICK_S = 0.05
-#: Heartbeats per session timeout, as Kafka's documentation advises no more than a third; more tell a loss sooner.
-_HEARTBEAT_SHARE = 0.1
 #: A loop that did not tick for this long is stuck: one run or one gather takes well under a second.
 _LOOP_STUCK_S = 15.0
 #: What ending may take beyond the last commit's deadline: leaving the group and closing clients take a second or two.
 #: With 20 s for the commit it is over well within a pod's grace period of 45 s.
 _END_S = 5.0
+#: How often Kafka is asked whether it is there, and how long an answer may take.
+_PROBE_INTERVAL_S = 2.0
+_PROBE_TIMEOUT_S = 5.0
 
 
 class Role(Protocol):
@@ -53,7 +56,7 @@ class Role(Protocol):
     name: str
     #: Kafka's names of the topics it consumes, co-partitioned.
     topics: Sequence[str]
-    #: Time between two transactions of a partition.
+    #: Time between two transactions of a partition, while committing is quick.
     commit_interval_s: float
 
     def work(self, partition: int) -> Work:
@@ -82,6 +85,8 @@ class Runtime:
         self._faust_dir: tempfile.TemporaryDirectory[str]
         self._tasks: set[asyncio.Task[None]] = set()
         self._takes: dict[Owner, asyncio.Task[None]] = {}
+        self._kept: dict[int, Kept] = {}
+        self._kept_until = 0.0
         self._rebalancing = True
         self._last_tick = time.monotonic()
         self._stopping = False
@@ -126,11 +131,19 @@ class Runtime:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         health = HealthServer(self.settings, live=self._live, ready=self._ready)
-        self._app = self._make_app()
+        # Faust makes folders for tables on disk; this app has none.
+        self._faust_dir = tempfile.TemporaryDirectory(prefix="freshet-faust-")
+        self._app = make_app(self.settings, self._role.name, Path(self._faust_dir.name))
+        self._app.on_partitions_assigned.connect(self._on_assigned, weak=False)
+        self._app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+        self._app.agent(batched_topic(self._app, *self._role.topics, caller_commits=True), name=self._role.name)(
+            self._consume
+        )
         health.start()
         try:
             await self._role.start(self)
             self.spawn(self._tick())
+            self.spawn(self._watch_kafka())
             await self._app.start()
             await self._stopped_or_failed(stop)
         finally:
@@ -145,43 +158,9 @@ class Runtime:
         await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
 
-    def _make_app(self) -> faust.App:
-        settings = self.settings
-        # Faust makes folders for tables on disk; this app has none.
-        self._faust_dir = tempfile.TemporaryDirectory(prefix="freshet-faust-")
-        app = faust.App(
-            settings.group(self._role.name),
-            broker=[URL(f"freshet://{address}") for address in settings.kafka_bootstrap.split(",")],
-            broker_credentials=_credentials(settings),
-            broker_session_timeout=settings.kafka_session_timeout_s,
-            broker_heartbeat_interval=settings.kafka_session_timeout_s * _HEARTBEAT_SHARE,
-            # A stuck loop is seen by liveness long before; Faust's default of 1,000 s would keep the partitions.
-            broker_max_poll_interval=300.0,
-            broker_max_poll_records=settings.max_poll_records,
-            broker_request_timeout=max(90.0, settings.kafka_session_timeout_s),
-            consumer_auto_offset_reset="earliest",
-            consumer_group_instance_id=settings.kafka_group_instance_id or None,
-            # Above one run a partition: the transport bounds runs itself, Faust's queue must never be the limit.
-            stream_buffer_maxsize=16_384,
-            # The transport's topics are not acknowledged; there is nothing to wait for.
-            stream_wait_empty=False,
-            topic_allow_declare=False,
-            topic_disable_leader=True,
-            web_enabled=False,
-            store="memory://",
-            datadir=Path(self._faust_dir.name),
-            loop=asyncio.get_running_loop(),
-        )
-        app.transport.max_buffered_runs = settings.max_buffered_runs
-        app.on_partitions_assigned.connect(self._on_assigned, weak=False)
-        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
-
-        async def consume(runs: Any) -> None:
-            async for run in runs:
-                self._on_run(run)
-
-        app.agent(batched_topic(app, *self._role.topics, caller_commits=True), name=self._role.name)(consume)
-        return app
+    async def _consume(self, runs: Any) -> None:
+        async for run in runs:
+            self._on_run(run)
 
     def _on_run(self, run: Run) -> None:
         owner = self.owners.get(run.partition)
@@ -211,11 +190,19 @@ class Runtime:
                 return
         _LOG.info("partitions_assigned", partitions=sorted(first))
         for number in sorted(first):
-            self._take(number)
+            self._take(number, self._kept.pop(number, None))
+        # What was kept of the others is another worker's now.
+        self._let_go()
 
-    def _take(self, number: int) -> None:
+    def _let_go(self) -> None:
+        """Drop what was kept and did not come back."""
+        while self._kept:
+            _, kept = self._kept.popitem()
+            kept.work.close()
+
+    def _take(self, number: int, kept: Kept | None = None) -> None:
         owner = Owner(
-            self.settings, self._role.name, number, self._role.topics, self._role.work(number),
+            self.settings, self._role.name, number, self._role.topics, lambda: self._role.work(number), kept,
             self._executor, self._remaining(number), self._drop,
         )  # fmt: skip
         self.owners[number] = owner
@@ -237,10 +224,13 @@ class Runtime:
             offsets = {TP(topic, owner.partition): offset for topic, offset in owner.consumed.items()}
             await self._app.consumer.release(offsets)
             while owner.state != "closed":
-                await asyncio.sleep(self._role.commit_interval_s)
+                await asyncio.sleep(self._commit_wait_s(owner))
                 await owner.commit(Deadline(self.settings.commit_timeout_s))
         except FencedError as error:
             self._drop(owner, error)
+
+    def _commit_wait_s(self, owner: Owner) -> float:
+        return commit_wait_s(owner.commit_s, self._role.commit_interval_s, self.settings.commit_interval_max_s)
 
     def _drop(self, owner: Owner, error: FencedError) -> None:
         """
@@ -260,7 +250,7 @@ class Runtime:
 
     async def _take_again(self, partition: int, generation: int) -> None:
         # Three heartbeats: a worker that is no longer a member has been told by then, and is in another generation.
-        await asyncio.sleep(self.settings.kafka_session_timeout_s * 3 * _HEARTBEAT_SHARE)
+        await asyncio.sleep(self.settings.kafka_session_timeout_s * 3 * HEARTBEAT_SHARE)
         current = self._app.consumer_generation_id == generation and not self._rebalancing and not self._stopping
         if current and partition not in self.owners:
             _LOG.warning("partition_taken_again", partition=partition)
@@ -272,36 +262,28 @@ class Runtime:
         if revoked:
             _LOG.info("partitions_revoked", partitions=sorted({tp.partition for tp in revoked}))
         await self._release_all(Deadline(self.settings.commit_timeout_s))
+        # A group that does not form again for so long has most likely given the partitions to others.
+        self._kept_until = time.monotonic() + self.settings.kafka_session_timeout_s
 
     async def _release_all(self, deadline: Deadline) -> None:
+        """
+        Give every partition up, all under one deadline, and keep what may come back.
+
+        Takes under way end at their next step and are waited for: the group forms anew only after this returns, so
+        that none of them can fence the next owner.
+        """
         owners, self.owners = list(self.owners.values()), {}
-        await self._end_takes(owners, deadline)
-        results = await asyncio.gather(
-            *(self._commit_last(owner, deadline) for owner in owners), return_exceptions=True
-        )
+        takes = [self._takes[owner] for owner in owners if owner in self._takes]
+        results = await asyncio.gather(*(owner.release(deadline) for owner in owners), return_exceptions=True)
+        if takes:
+            await asyncio.wait(takes, timeout=deadline.remaining_s())
         for owner, result in zip(owners, results, strict=True):
-            owner.close()
             if isinstance(result, FencedError):
                 _LOG.warning("partition_fenced", partition=owner.partition, error=str(result))
             elif isinstance(result, BaseException):
                 self.fail(result)
-
-    async def _end_takes(self, owners: Sequence[Owner], deadline: Deadline) -> None:
-        """
-        Wait for takes under way, which end at their next step.
-
-        The group forms anew only after this returns, so that none of them can fence the next owner.
-        """
-        takes = [self._takes[owner] for owner in owners if owner in self._takes]
-        for owner in owners:
-            if owner in self._takes:
-                owner.close()
-        if takes:
-            await asyncio.wait(takes, timeout=deadline.remaining_s())
-
-    async def _commit_last(self, owner: Owner, deadline: Deadline) -> None:
-        if owner.state in {"catching_up", "live"}:
-            await asyncio.wait_for(owner.commit(deadline), deadline.remaining_s())
+            elif result is not None:
+                self._kept[owner.partition] = result
 
     async def _tick(self) -> None:
         """Write the heartbeat, look again at runs that wait for a lagging topic, tell lag and ownership."""
@@ -322,6 +304,34 @@ class Runtime:
                 metrics.LAG_SECONDS.labels(topic).set(max(0.0, time.time() - oldest / 1000) if lag and oldest else 0)
             for state in ("taking", "catching_up", "live"):
                 metrics.PARTITIONS.labels(state).set(sum(owner.state == state for owner in owners))
+            waits = [self._commit_wait_s(owner) for owner in owners]
+            metrics.COMMIT_INTERVAL.labels(self._role.name).set(max(waits, default=self._role.commit_interval_s))
+            if time.monotonic() > self._kept_until:
+                self._let_go()
+
+    async def _watch_kafka(self) -> None:
+        """
+        End the process when Kafka has been away for longer than `kafka_timeout_s`.
+
+        Commits tell sooner while events flow; a worker without any would wait for ever.
+        """
+        client = AdminClient(librdkafka_config(self.settings))
+        answered = time.monotonic()
+        silent = 0
+        while True:
+            await asyncio.sleep(_PROBE_INTERVAL_S)
+            try:
+                await asyncio.wrap_future(client.describe_cluster(request_timeout=_PROBE_TIMEOUT_S))
+            except KafkaException as error:
+                silent += 1
+                # Asked twice: a process that was stopped in the middle of the first wakes to its time-out.
+                if silent > 1 and time.monotonic() - answered > self.settings.kafka_timeout_s:
+                    raise DependencyError(
+                        f"Kafka at {self.settings.kafka_bootstrap} did not answer for "
+                        f"{self.settings.kafka_timeout_s:g} s: {error.args[0]}"
+                    ) from error
+            else:
+                answered, silent = time.monotonic(), 0
 
     async def _shut_down(self) -> None:
         """Stop under one deadline: commit, end what runs beside, leave the group; by force a little after it."""
@@ -349,26 +359,20 @@ class Runtime:
         return silent_s < _LOOP_STUCK_S, {"loop_silent_s": round(silent_s, 3)}
 
     def _ready(self) -> tuple[bool, dict[str, Any]]:
-        states = [owner.state for owner in list(self.owners.values())]
+        owners = list(self.owners.values())
+        states = [owner.state for owner in owners]
         healthy, details = self._role.ready()
         taken = not self._rebalancing and all(state == "live" for state in states)
         counts = {state: states.count(state) for state in ("taking", "catching_up", "live")}
+        restoring = {
+            str(owner.partition): owner.progress.details()
+            for owner in owners
+            if owner.state == "taking" and owner.progress is not None
+        }
         return (
             healthy and taken and not self._stopping,
-            {"rebalancing": self._rebalancing, "partitions": counts, **details},
+            {"rebalancing": self._rebalancing, "partitions": counts, "restoring": restoring, **details},
         )
-
-
-def _credentials(settings: Settings) -> Any:
-    context = ssl_context(settings)
-    if settings.kafka_security_protocol.startswith("SASL"):
-        return faust.SASLCredentials(
-            username=settings.kafka_username,
-            password=settings.kafka_password.get_secret_value(),
-            mechanism=settings.kafka_sasl_mechanism,
-            ssl_context=context,
-        )
-    return faust.SSLCredentials(context) if context else None
 
 
 def run_role(settings: Settings, role: Role) -> None:

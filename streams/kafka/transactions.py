@@ -60,12 +60,22 @@ class PartitionTransactions:
 
     One thread uses it at a time: the event loop produces between commits, `open`, `committed` and `commit` run in
     threads. `close` may come at any time and waits for the step under way.
+
+    Attributes
+    ----------
+    changelog_end
+        Where the partition's changelog ends behind our newest commit, if nobody else has written; None before
+        `changelog_bounds`.
+
     """
 
-    def __init__(self, settings: Settings, group: str, partition: int) -> None:
+    def __init__(self, settings: Settings, group: str, partition: int, changelog: str) -> None:
+        self.changelog_end: int | None = None
         self._settings = settings
         self._group = group
         self._partition = partition
+        self._changelog = changelog
+        self._written = 0
         self._producer: Producer | None = None
         self._members: Consumer | None = None
         self._lock = threading.Lock()
@@ -143,14 +153,19 @@ class PartitionTransactions:
             ) from error
         return offsets
 
-    def ends(self, topics: Iterable[str], deadline: Deadline) -> dict[str, int]:
-        """Return the end offset of each topic's partition as it is now."""
+    def changelog_bounds(self, deadline: Deadline) -> tuple[int, int]:
+        """Return the start and the end offset of the changelog; called once, after `open`, before any commit."""
+        start, self.changelog_end = self.bounds([self._changelog], deadline)[self._changelog]
+        return start, self.changelog_end
+
+    def bounds(self, topics: Iterable[str], deadline: Deadline) -> dict[str, tuple[int, int]]:
+        """Return the start and the end offset of each topic's partition as they are now."""
         assert self._members is not None
         try:
             return {
                 topic: self._members.get_watermark_offsets(
                     TopicPartition(topic, self._partition), timeout=deadline.remaining_s()
-                )[1]
+                )
                 for topic in topics
             }
         except KafkaException as error:
@@ -198,6 +213,7 @@ class PartitionTransactions:
                 # The queue of a million records is full: wait for the broker to take some.
                 producer.poll(0.05)
             else:
+                self._written += record.topic == self._changelog
                 return
 
     def commit(self, records: Iterable[OutRecord], offsets: Mapping[str, int], deadline: Deadline) -> None:
@@ -249,6 +265,10 @@ class PartitionTransactions:
             )
             # Step 4.
             _resumed(producer.commit_transaction, deadline)
+            if self._written and self.changelog_end is not None:
+                # Each record has one offset, whatever was sent twice, and behind them stands the transaction's marker.
+                self.changelog_end += self._written + 1
+            self._written = 0
             producer.begin_transaction()
         except KafkaException as error:
             translated = self._translated(error, "committing")

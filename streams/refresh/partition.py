@@ -307,10 +307,14 @@ class InterestPartition:
             yield OutRecord(self.changelog, user_id.encode(), mark, self.partition)
             yield OutRecord(self._lists_topic, user_id.encode(), None, self.partition)
 
-    def close(self) -> None:
-        """Let go of the users."""
+    def suspend(self) -> None:
+        """Publish nothing more; the users stay, with what is owed to them."""
         self._live = False
         self._refresh.forget(self)
+
+    def close(self) -> None:
+        """Let go of the users."""
+        self.suspend()
         self.slab.close()
 
 

@@ -81,8 +81,11 @@ async def _publish(fit: Fit, runtime: Runtime) -> None:
             continue
         for records in work.fitted(fit):
             owner.send(records)
-            # Others may run between the pieces; a partition that was lost meanwhile sends nothing.
+            # Others may run between the pieces; a partition that was lost meanwhile takes and sends nothing more.
             await asyncio.sleep(0)
+            if runtime.owners.get(owner.partition) is not owner:
+                work.fit = None
+                break
 
 
 def run(settings: Settings) -> None:

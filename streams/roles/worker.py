@@ -15,7 +15,8 @@ from streams.experiments.assignment import Experiments
 from streams.experiments.definitions import load_file
 from streams.interests.budget import Budget
 from streams.interests.warm import warm
-from streams.kafka.admin import require_topics, topic_partitions
+from streams.kafka.admin import require_topics
+from streams.kafka.owner import Owner
 from streams.kafka.runtime import Runtime, run_role
 from streams.refresh.cache import ListCache
 from streams.refresh.partition import InterestPartition
@@ -66,8 +67,7 @@ class Worker:
         """
         self._runtime = runtime
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, require_topics, self._settings)
-        counts = await loop.run_in_executor(None, topic_partitions, self._settings)
+        counts = await loop.run_in_executor(None, require_topics, self._settings)
         self._partitions = {name: counts[full_name(self._settings, name)] for name in ("clicks", "item-events")}
 
         def on_batch(records: list[CatalogueRecord]) -> Future[Any]:
@@ -117,14 +117,14 @@ class Worker:
 
     async def _do_single_things(self) -> None:
         """Whoever owns partition 0 keeps the default lists fresh and, when it takes the partition, writes all cards."""
-        carded: InterestPartition | None = None
+        carded: Owner | None = None
         while True:
             for partition in self._work():
                 if partition.partition != _SINGLE:
                     continue
-                if partition is not carded:
+                if partition.owner is not carded:
+                    carded = partition.owner
                     await self._write_all_cards()
-                    carded = partition
                 await self._publisher.publish_defaults(partition)
             # A partition that has just been taken should not wait a whole interval for its first default list.
             await asyncio.sleep(self._settings.default_list_interval_s if carded else _WATCH_S)

@@ -249,6 +249,9 @@ class SignalsPartition:
         yield OutRecord(self.changelog, NEIGHBOURS_PREFIX + self._items.item_id(row).encode(), value, self.partition)
         yield self._signals_record(self._copy(row))
 
+    def suspend(self) -> None:
+        """What was counted stays as it is."""
+
     def close(self) -> None:
         """Let go: the items are the next owner's."""
         self._counted.clear()

@@ -23,7 +23,7 @@ _GROUP = "zombies"
 @contextmanager
 def opened(settings: Settings) -> Iterator[PartitionTransactions]:
     """An owner of partition 0, its transaction begun."""
-    transactions = PartitionTransactions(settings, _GROUP, 0)
+    transactions = PartitionTransactions(settings, _GROUP, 0, full_name(settings, "user-state"))
     transactions.open(Deadline(30))
     try:
         yield transactions
@@ -48,3 +48,28 @@ def test_a_fenced_owner_is_told_so_whichever_call_meets_it(
             zombie.commit([record], {full_name(settings, "clicks"): 1}, Deadline(10))
 
     assert [] == read_topic(settings, "user-state")
+
+
+def test_the_changelogs_end_tells_whether_anybody_else_has_written(settings_for: Callable[..., Settings]) -> None:
+    """An owner knows where its commits left the changelog; the next one finds it there, and moves it by writing."""
+    settings = settings_for(partitions=1)
+    changelog = full_name(settings, "user-state")
+    other = full_name(settings, "dead-letters")
+    with opened(settings) as first:
+        assert (0, 0) == first.changelog_bounds(Deadline(10))
+
+        first.commit([OutRecord(changelog, b"u1", b"1", 0), OutRecord(changelog, b"u2", b"1", 0)], {}, Deadline(10))
+        left = first.changelog_end
+        # Neither what other topics get nor what is never committed moves it.
+        first.commit([OutRecord(other, b"t", b"y")], {}, Deadline(10))
+        first.produce([OutRecord(other, b"t", b"z")])
+
+        assert 3 == left == first.changelog_end
+
+    with opened(settings) as second:
+        assert (0, left) == second.changelog_bounds(Deadline(10))
+
+        second.commit([OutRecord(changelog, b"u1", b"2", 0)], {}, Deadline(10))
+
+        assert {changelog: (0, second.changelog_end)} == second.bounds([changelog], Deadline(10))
+        assert left != second.changelog_end

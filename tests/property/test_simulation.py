@@ -185,7 +185,7 @@ class Schedule(RuleBasedStateMachine):
         self.shop.repeat(repeated)
 
     @precondition(lambda self: any(is_free(worker) for worker in self.workers))
-    @rule(data=st.data(), steps=st.integers(0, 4), calls=st.integers(0, 5), overtaken=st.booleans())
+    @rule(data=st.data(), steps=st.integers(0, 5), calls=st.integers(0, 6), overtaken=st.booleans())
     def take(self, data: st.DataObject, steps: int, calls: int, *, overtaken: bool) -> None:
         """
         The group gives the partition to a worker; who had it may not have heard.
@@ -268,6 +268,35 @@ class Schedule(RuleBasedStateMachine):
         worker = self.one(data, has_owner)
         worker.leave()
         if at_once:
+            run_all(worker)
+
+    @precondition(lambda self: any(is_live(worker) for worker in self.workers))
+    @rule(data=st.data(), during=st.booleans(), between=st.sampled_from(("nothing", "zombie", "heir")))
+    def come_back(self, data: st.DataObject, between: str, *, during: bool) -> None:
+        """
+        The group forms anew and gives the partition back to who had it.
+
+        Lists may end while the last commit is under way. In between a zombie may try its luck, or an heir may have
+        the partition for a moment.
+        """
+        worker = self.one(data, is_live)
+        others = [other for other in self.workers if other is not worker]
+        self.fetch_all(worker)
+        worker.lists.begin(worker.partition, 2)
+        worker.leave()
+        if during and has_owner(worker):
+            worker.lists.end(worker.partition)
+        run_all(worker)
+        for other in others:
+            if between == "zombie" and has_owner(other):
+                other.commit("ok")
+                run_all(other)
+            if between == "heir" and is_free(other):
+                other.take()
+                run_all(other)
+                other.kill()
+        if is_free(worker):
+            worker.take()
             run_all(worker)
 
     @precondition(lambda self: any(has_owner(worker) for worker in self.workers))

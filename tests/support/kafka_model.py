@@ -164,11 +164,16 @@ class ModelTransactions:
     ----------
     fate
         What becomes of the next commit.
+    changelog_end
+        Where the changelog ends behind the newest commit, if nobody else has written.
 
     """
 
-    def __init__(self, kafka: ModelKafka, transactional_id: str, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, kafka: ModelKafka, transactional_id: str, changelog: str, clock_ms: Callable[[], int]) -> None:
         self.fate: Fate = "ok"
+        self.changelog_end: int | None = None
+        self._changelog = changelog
+        self._written = 0
         self._kafka = kafka
         self._id = transactional_id
         self._clock_ms = clock_ms
@@ -189,17 +194,22 @@ class ModelTransactions:
         self._kafka.let_others()
         return {topic: self._kafka.committed.get(topic, 0) for topic in topics}
 
-    def ends(self, topics: Iterable[str], deadline: Deadline) -> dict[str, int]:
-        """Return the end of each topic."""
+    def changelog_bounds(self, deadline: Deadline) -> tuple[int, int]:
+        """Return the start and the end of the changelog."""
+        start, self.changelog_end = self.bounds([self._changelog], deadline)[self._changelog]
+        return start, self.changelog_end
+
+    def bounds(self, topics: Iterable[str], deadline: Deadline) -> dict[str, tuple[int, int]]:
+        """Return the start and the end of each topic."""
         del deadline
         self._kafka.let_others()
-        return {topic: self._kafka.stable_end(topic) for topic in topics}
+        return {topic: (0, self._kafka.stable_end(topic)) for topic in topics}
 
     def produce(self, records: Iterable[OutRecord]) -> None:
         """Add records to the open transaction."""
         try:
             for record in records:
-                self._kafka.produce(self._id, self._epoch, record, self._clock_ms())
+                self._produce_one(record)
         except _RefusedError:
             raise FencedError("taken by another worker") from None
 
@@ -217,7 +227,7 @@ class ModelTransactions:
             for number, record in enumerate(given):
                 if fate == "killed_producing" and number == len(given) // 2:
                     raise KilledError
-                self._kafka.produce(self._id, self._epoch, record, self._clock_ms())
+                self._produce_one(record)
             if fate in {"expired", "fenced"}:
                 self._kafka.initialise(self._id)
             if fate == "aborted":
@@ -234,6 +244,13 @@ class ModelTransactions:
             raise CommitError("Kafka did not answer in time")
         if fate == "killed_after":
             raise KilledError
+        if self._written and self.changelog_end is not None:
+            self.changelog_end += self._written + 1
+        self._written = 0
+
+    def _produce_one(self, record: OutRecord) -> None:
+        self._kafka.produce(self._id, self._epoch, record, self._clock_ms())
+        self._written += record.topic == self._changelog
 
     def close(self) -> None:
         """Drop the producer; an open transaction is left to the next owner's fence."""

@@ -22,7 +22,7 @@ from streams.errors import CommitError, FencedError
 from streams.interests.state import LastList
 from streams.kafka import owner as owner_module
 from streams.kafka.deadline import Deadline
-from streams.kafka.owner import Owner
+from streams.kafka.owner import Kept, Owner
 from streams.kafka.transactions import OutRecord
 from streams.refresh.dirty import Cause
 from streams.refresh.partition import InterestPartition
@@ -37,8 +37,9 @@ SETTINGS = Settings(lateness_s=LATENESS_MS / 1000, partitions=1).model_copy(upda
 TRANSACTIONAL_ID = "freshet-interest-0"
 START_MS = 1_800_000_000_000
 
-#: Turns of the loop until what one finished job wakes has come to rest: three for a future of a thread, one to spare.
-_TURNS = 4
+#: Turns of the loop until what one finished job wakes has come to rest: three for a future of a thread, four more for
+#: a wait with a deadline, one to spare.
+_TURNS = 8
 
 
 class Jobs(Executor):
@@ -80,7 +81,7 @@ class Lists:
 
     def __init__(self) -> None:
         self.owed: dict[str, Cause] = {}
-        self._ranking: list[tuple[str, int, OutRecord]] = []
+        self._ranking: list[tuple[InterestPartition, str, int, OutRecord]] = []
 
     def mark(self, partition: InterestPartition, user_id: str, cause: Cause) -> None:
         """Owe a list."""
@@ -94,13 +95,13 @@ class Lists:
 
     def owes(self, user_id: str) -> bool:
         """Whether a list waits or is being ranked."""
-        return user_id in self.owed or any(user_id == ranked for ranked, _, _ in self._ranking)
+        return user_id in self.owed or any(user_id == ranked for _, ranked, _, _ in self._ranking)
 
     def erase(self, partition: InterestPartition, user_id: str, version: int) -> None:
         """Drop what is owed and what is being ranked; there is no cache that would have to forget."""
         del partition, version
         self.owed.pop(user_id, None)
-        self._ranking = [ranked for ranked in self._ranking if ranked[0] != user_id]
+        self._ranking = [ranked for ranked in self._ranking if ranked[1] != user_id]
 
     def begin(self, partition: InterestPartition, count: int) -> None:
         """Take users and copy what their lists are made from."""
@@ -109,11 +110,13 @@ class Lists:
             del self.owed[user_id]
             version = partition.next_version()
             value = orjson.dumps({"version": version, "seen": seen})
-            self._ranking.append((user_id, version, OutRecord("recommendations", user_id.encode(), value, 0)))
+            record = OutRecord("recommendations", user_id.encode(), value, 0)
+            self._ranking.append((partition, user_id, version, record))
 
     def end(self, partition: InterestPartition) -> None:
-        """Publish what was begun."""
-        ranked, self._ranking = self._ranking, []
+        """Publish what was begun; what was begun for a state that was let go is void."""
+        ranked = [(user_id, version, record) for of, user_id, version, record in self._ranking if of is partition]
+        self._ranking = []
         if partition.closed:
             return
         partition.owner.send([record for _, _, record in ranked])
@@ -128,6 +131,7 @@ class SimulatedWorker:
 
     def __init__(self, kafka: ModelKafka, loop: asyncio.AbstractEventLoop, clock_ms: Callable[[], int]) -> None:
         self.owner: Owner | None = None
+        self.kept: Kept | None = None
         self.lists = Lists()
         self.transactions: ModelTransactions
         self._kafka = kafka
@@ -152,17 +156,25 @@ class SimulatedWorker:
         return cast("InterestPartition", self.owner.work)
 
     def take(self) -> None:
-        """Begin to take the partition; two or more steps end it."""
-        counts = {"clicks": 1, "item-events": 1}
-        work = InterestPartition(SETTINGS, 0, counts, Catalogue(dim=2), self.lists, clock=lambda: START_MS / 1000)
+        """
+        Begin to take the partition; three or more steps end it.
+
+        What was kept is offered, however long ago it was and whoever had the partition since.
+        """
+        kept, self.kept = self.kept, None
         owner = Owner(
-            SETTINGS, "interest", 0, TOPICS, work, self._jobs, self._remaining, lambda owner, _: self._drop(owner)
-        )
-        self.transactions = ModelTransactions(self._kafka, TRANSACTIONAL_ID, self._clock_ms)
+            SETTINGS, "interest", 0, TOPICS, self._work, kept, self._jobs, self._remaining,
+            lambda owner, _: self._drop(owner),
+        )  # fmt: skip
+        self.transactions = ModelTransactions(self._kafka, TRANSACTIONAL_ID, owner.work.changelog, self._clock_ms)
         owner._transactions = self.transactions  # type: ignore[assignment]  # the model has the same methods
         self.owner = owner
         self._leaving = False
         self._spawn(owner, self._take(owner))
+
+    def _work(self) -> InterestPartition:
+        counts = {"clicks": 1, "item-events": 1}
+        return InterestPartition(SETTINGS, 0, counts, Catalogue(dim=2), self.lists, clock=lambda: START_MS / 1000)
 
     async def _take(self, owner: Owner) -> None:
         await owner.take()
@@ -206,14 +218,13 @@ class SimulatedWorker:
             self._spawn(self.owner, self.owner.commit(Deadline(SETTINGS.commit_timeout_s)))
 
     def leave(self) -> None:
-        """Begin to give the partition up as told by the group: a last commit, then let go."""
+        """Begin to give the partition up as told by the group: a last commit, then let go; the state is kept."""
         if self.owner is not None and not self._leaving:
             self._leaving = True
             self._spawn(self.owner, self._leave(self.owner))
 
     async def _leave(self, owner: Owner) -> None:
-        if owner.state in {"catching_up", "live"}:
-            await owner.commit(Deadline(SETTINGS.commit_timeout_s))
+        self.kept = await owner.release(Deadline(SETTINGS.commit_timeout_s))
         self._drop(owner)
 
     def kill(self) -> None:
@@ -223,7 +234,7 @@ class SimulatedWorker:
         self._jobs.waiting.clear()
         self._settle()
         self._jobs.waiting.clear()
-        self.owner = None
+        self.owner = self.kept = None
         self.lists = Lists()
         self._fetched = {}
 
