@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from models.compiled import compiled
 from streams.interests.columns import NO_BLOCK, TYPES, Arena, Records, Store
-from streams.interests.compiled import compiled
 
 
 @compiled

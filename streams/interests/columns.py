@@ -171,14 +171,38 @@ def make_arena(sizes: Int64) -> Arena:
     return Arena(np.zeros(1, np.int64), np.full(len(sizes), NO_BLOCK, np.int64), sizes)
 
 
-def grown(records: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
+def empty_store(slots: int, dim: int) -> Store:
+    """Return a store without rows."""
+    return Store(
+        np.zeros(0, USER),
+        np.zeros(slots, INTERACTION), np.zeros(slots, np.uint64), make_arena(RECENT_SIZES),
+        np.zeros(slots, TALLY), np.zeros(slots, np.int32), make_arena(TALLY_SIZES),
+        np.zeros((0, 2, dim), np.float32),
+    )  # fmt: skip
+
+
+def with_rows(store: Store, rows: int) -> Store:
+    """Return the store with more rows, the new ones without blocks."""
+    before = len(store.users)
+    users = _grown(store.users, rows)
+    users["recent_class"][before:] = NO_BLOCK
+    users["tally_class"][before:] = NO_BLOCK
+    return store._replace(users=users, sums=_grown(store.sums, rows))
+
+
+def with_room(store: Store) -> Store:
+    """Return the store with room for a block of any size in both arenas; a full one doubles."""
+    if store.recent_arena.top[0] + RECENT_SIZES[-1] > len(store.recents):
+        slots = 2 * len(store.recents)
+        store = store._replace(recents=_grown(store.recents, slots), hashes=_grown(store.hashes, slots))
+    if store.tally_arena.top[0] + TALLY_SIZES[-1] > len(store.tallies):
+        slots = 2 * len(store.tallies)
+        store = store._replace(tallies=_grown(store.tallies, slots), tally_items=_grown(store.tally_items, slots))
+    return store
+
+
+def _grown(records: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
     """Return an array of a greater length with the same beginning, zeros behind it."""
     longer = np.zeros((length, *records.shape[1:]), records.dtype)
     longer[: len(records)] = records
     return longer
-
-
-def free_users(users: Records, start: int) -> None:
-    """Mark rows from `start` on as rows without blocks."""
-    users["recent_class"][start:] = NO_BLOCK
-    users["tally_class"][start:] = NO_BLOCK

@@ -24,6 +24,7 @@ from typing import Final
 
 import numpy as np
 
+from models.compiled import compiled
 from streams.catalogue.ids import ItemNames
 from streams.interests.arenas import make_room, move_tallies
 from streams.interests.columns import (
@@ -39,7 +40,6 @@ from streams.interests.columns import (
     Store,
     UInt8,
 )
-from streams.interests.compiled import compiled
 from streams.interests.sums import LONG, SHORT, add, advance
 
 #: What became of an event: nothing new; joined; too old to be placed; a newer copy of a known one took its place.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models.compiled import compiled
 from streams.interests.columns import Int64, UInt8, UInt64
-from streams.interests.compiled import compiled
 
 
 def event_hashes(kinds: UInt8, event_ids: Sequence[str]) -> UInt64:

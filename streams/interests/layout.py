@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 
+from models.compiled import compiled
 from streams.catalogue.ids import ItemNames
 from streams.interests.codec import FIXED
 from streams.interests.columns import TYPES, Int32, Int64, Store, UInt8
-from streams.interests.compiled import compiled
 
 _FIXED_BYTES: Final = FIXED.size
 #: Longest parts: an interaction of 10 + 8 + 3 + 1 bytes, a tally of 3 + 10 + 8 + 5 a type, a length byte for each id.

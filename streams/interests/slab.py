@@ -9,42 +9,26 @@ fast as checking checksums and users who stay away cost no more than their recor
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 
 from streams import metrics
-from streams.catalogue.ids import ItemNames
 from streams.errors import RecordFormatError
-from streams.interests import codec, layout
+from streams.interests import codec
 from streams.interests.arenas import move_recent, move_tallies, release
-from streams.interests.batch import EventBatch
+from streams.interests.batch import EventBatch, FoldResult
 from streams.interests.budget import Budget
-from streams.interests.columns import (
-    INTERACTION,
-    RECENT_SIZES,
-    TALLY,
-    TALLY_SIZES,
-    USER,
-    Batch,
-    Float32,
-    Int32,
-    Int64,
-    Items,
-    Rules,
-    Store,
-    UInt8,
-    free_users,
-    grown,
-    make_arena,
-)
+from streams.interests.cold import ColdUsers
+from streams.interests.columns import Batch, Int64, Items, Rules, empty_store, with_room, with_rows
 from streams.interests.fold import APPLIED, DUPLICATE, LATE, PREVIOUS, REPLACED, fold
+from streams.interests.items import ItemVectors
 from streams.interests.margin import Margin
+from streams.interests.marks import Marks
 from streams.interests.state import EXCLUDING_TYPES, NEGATIVE_TYPES, Interaction, LastList, Tally, UserState
+from streams.interests.writing import BodyWriter, Copied
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.events import IMPRESSION, Event
 
@@ -53,105 +37,14 @@ SESSION_GAP_MS: Final = 30 * 60_000
 #: Rows and slots a slab begins with; everything doubles from there.
 _FIRST_ROWS: Final = 256
 _FIRST_SLOTS: Final = 4_096
-#: Bytes that Python keeps around a cold record: two objects and a place in a dict.
-_COLD_OVERHEAD: Final = 250
 #: Share of the hot users that become cold at once when there are too many: the choice is paid once for many.
 _COOL_SHARE: Final = 8
-#: Rows whose bodies are written into one buffer; 4,096 typical users are some 4 MB.
-_WRITE_ROWS: Final = 4_096
 
 #: What keeps user ids out of `item-events`: the same user reads the same there, the id cannot be read back.
 _USER_HASH: Final = b"freshet-item-ev"
 
 _EXCLUDING = np.isin(np.arange(len(EVENT_TYPES)), list(EXCLUDING_TYPES))
 _OUTCOMES: Final = {DUPLICATE: "duplicates", APPLIED: "applied", LATE: "late", REPLACED: "duplicates"}
-
-
-class ItemVectors(Protocol):
-    """The item matrix of one vector space; the catalogue is one."""
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector; another encoder may change it."""
-
-    @property
-    def revision(self) -> int:
-        """Grows with every change of a vector."""
-
-    @property
-    def vectors(self) -> Float32:
-        """(capacity, dim) float32, zeros where no vector is known."""
-
-    @property
-    def changed_at(self) -> Int64:
-        """(capacity,) int64, the revision at which a row's vector last changed."""
-
-    @property
-    def names(self) -> ItemNames:
-        """The ids of the rows as bytes."""
-
-    def rows(self, item_ids: Sequence[str]) -> Int32:
-        """Return the dense row of each item, made if unknown; may grow the arrays."""
-
-    def item_id(self, row: int) -> str:
-        """Return the id of a row."""
-
-
-@dataclass(slots=True)
-class FoldResult:
-    """
-    What one run of events did; arrays follow the interactions of the batch.
-
-    Attributes
-    ----------
-    rows, items, outcome
-        (n,) row of the user, row of the item, what became of the event.
-    previous
-        (n, 3) item rows met just before an applied event, newest first, -1 where none.
-    dirty
-        Row of each user who is owed a list to the index of the last event that made it so.
-    applied, late, duplicates
-        Events by type name and outcome, impressions included.
-
-    """
-
-    rows: Int64
-    items: Int32
-    outcome: UInt8
-    previous: Int32
-    dirty: dict[int, int]
-    applied: Counter[str] = field(default_factory=Counter)
-    late: Counter[str] = field(default_factory=Counter)
-    duplicates: Counter[str] = field(default_factory=Counter)
-
-
-class Copied(NamedTuple):
-    """What the records of n users are made of, as it was at one moment; another thread may make them."""
-
-    user_ids: list[str]
-    heads: list[bytes]
-    bodies: list[tuple[bytes, list[int]]]
-    margins: dict[int, bytes]
-    rows: list[int]
-    owed: list[bool]
-    erased: Container[str]
-
-    def records(self) -> Iterator[tuple[str, bytes]]:
-        """Yield each user's id and record."""
-        number = 0
-        margins, erased = self.margins, self.erased
-        for bodies, ends in self.bodies:
-            begin = 0
-            for end in ends:
-                user_id, row = self.user_ids[number], self.rows[number]
-                body = bodies[begin:end]
-                if row in margins:
-                    body += margins[row]
-                yield user_id, codec.seal(
-                    self.heads[number], body, pending=self.owed[number], erased=user_id in erased
-                )  # fmt: skip
-                begin = end
-                number += 1
 
 
 def user_hash(user_id: str) -> int:
@@ -175,9 +68,10 @@ class Slab:
 
     def __init__(self, settings: Settings, items: ItemVectors, budget: Budget | None = None) -> None:
         self.user_ids: list[str] = []
-        self.erased: dict[str, int] = {}
         self._items = items
         self.budget = budget or Budget(settings.max_hot_users, settings.max_state_bytes)
+        self._marks = Marks(self.budget)
+        self.erased = self._marks.at_ms
         self._lateness_ms = round(settings.lateness_s * 1000)
         self.rules = Rules(
             lateness_ms=self._lateness_ms,
@@ -188,23 +82,13 @@ class Slab:
             * np.array([settings.half_life_short_s, settings.half_life_long_s, settings.half_life_negative_s]),
         )
         self._hot: dict[str, int] = {}
-        self._cold: dict[str, bytes] = {}
+        self._cold = ColdUsers(self.budget)
         self._free: list[int] = []
-        self._newest_mark_ms = 0
-        self._marks_in_order = True
-        self._marks_owed: set[str] = set()
         self._heads: list[bytes] = []
         self._margins: dict[int, Margin] = {}
         self._runs = 0
-        self._stamp = 0
-        self._mark: Int64 = np.full(0, -1, np.int64)
-        self._index: Int32 = np.zeros(0, np.int32)
-        self.store = Store(
-            np.zeros(0, USER),
-            np.zeros(_FIRST_SLOTS, INTERACTION), np.zeros(_FIRST_SLOTS, np.uint64), make_arena(RECENT_SIZES),
-            np.zeros(_FIRST_SLOTS, TALLY), np.zeros(_FIRST_SLOTS, np.int32), make_arena(TALLY_SIZES),
-            np.zeros((0, 2, items.dim), np.float32),
-        )  # fmt: skip
+        self._writer = BodyWriter()
+        self.store = empty_store(_FIRST_SLOTS, items.dim)
 
     # Folding
 
@@ -229,7 +113,7 @@ class Slab:
         columns = Batch(rows, batch.ts, batch.event_hash, items, batch.kind)
         done = 0
         while (done := fold(self.store, self.rules, self.items(), columns, done, outcome, previous)) < count:
-            self._grow_arenas()
+            self.store = with_room(self.store)
         self.store.users["used_at"][rows] = self._runs
         changed = (outcome == APPLIED) | (outcome == REPLACED)
         # Step 3.
@@ -351,15 +235,14 @@ class Slab:
             codec.check(value)
         # Behind the others: the changelog's order is the order in which users were written last.
         self.forget(user_id)
-        self._drop_mark(user_id)
+        self._marks.drop(user_id)
         if value is None:
             return
+        mark = codec.is_mark(value)
         if erased_at_ms := codec.erased_at_ms(value):
-            self._put_mark(user_id, erased_at_ms)
-        if not codec.is_mark(value):
-            self._put_cold(user_id, value)
-        elif codec.is_pending(value):
-            self._marks_owed.add(user_id)
+            self._marks.put(user_id, erased_at_ms, cache_owed=mark and codec.is_pending(value))
+        if not mark:
+            self._cold.put(user_id, value)
 
     def take_changed(self) -> Int64:
         """Return the rows whose record is due, and take them as written."""
@@ -371,31 +254,17 @@ class Slab:
     def copy(self, rows: Int64, owed: Sequence[bool]) -> Copied:
         """Copy what the records of these rows are made of; `owed` says whose list is, and is kept for `pending`."""
         self.store.users["owed"][rows] = owed
+        numbers = rows.tolist()
+        user_ids = [self.user_ids[row] for row in numbers]
+        erased_at_ms = [self.erased.get(user_id, 0) for user_id in user_ids] if self.erased else [0] * len(numbers)
         return Copied(
-            user_ids=[self.user_ids[row] for row in rows.tolist()],
-            heads=[self._heads[row] for row in rows.tolist()],
-            bodies=[self._bodies(rows[start : start + _WRITE_ROWS]) for start in range(0, len(rows), _WRITE_ROWS)],
-            margins={row: self._margins[row].encode() for row in rows.tolist() if row in self._margins},
-            rows=rows.tolist(),
+            user_ids=user_ids,
+            heads=[self._heads[row] for row in numbers],
+            bodies=self._writer.write(self.store, self._items.names, rows, np.array(erased_at_ms, np.int64)),
+            margins=[self._margins[row].encode() if row in self._margins else b"" for row in numbers],
             owed=list(owed),
-            erased={self.user_ids[row] for row in rows.tolist()} & self.erased.keys(),
+            erased=[at_ms > 0 for at_ms in erased_at_ms],
         )
-
-    def _bodies(self, rows: Int64) -> tuple[bytes, list[int]]:
-        """Return the bodies of rows one behind another, without margins, and where each ends."""
-        names = self._items.names
-        if len(self._mark) < len(names.at):
-            self._mark = np.full(2 * len(names.at), -1, np.int64)
-            self._index = np.zeros(2 * len(names.at), np.int32)
-            self._stamp = 0
-        erased = np.zeros(len(rows), np.int64)
-        if self.erased:
-            erased[:] = [self.erased.get(self.user_ids[row], 0) for row in rows.tolist()]
-        out = np.empty(layout.bound(self.store, names, rows), np.uint8)
-        ends = np.empty(len(rows), np.int64)
-        layout.write(self.store, names, rows, erased, out, ends, self._mark, self._index, self._stamp)
-        self._stamp += len(rows)
-        return out[: ends[-1] if len(ends) else 0].tobytes(), ends.tolist()
 
     def encode(self, user_id: str) -> bytes:
         """
@@ -417,7 +286,7 @@ class Slab:
     def pending(self) -> list[str]:
         """Return the users who are owed a list by what their records say."""
         hot = [self.user_ids[row] for row in np.flatnonzero(self.store.users["owed"]).tolist()]
-        return hot + [user_id for user_id, record in self._cold.items() if codec.is_pending(record)]
+        return hot + self._cold.pending()
 
     # Rows
 
@@ -448,7 +317,7 @@ class Slab:
         users["used_at"][row] = self._runs
         self.budget.hot_users += 1
         if state is not None:
-            self._drop_cold(user_id)
+            self._cold.drop(user_id)
             self._load(row, state)
         return row
 
@@ -463,8 +332,7 @@ class Slab:
         users["stale"][row] = True
         if (margin := Margin.of(state)) is not None:
             self._margins[row] = margin
-        while not self._has_room():
-            self._grow_arenas()
+        self.store = with_room(self.store)
         if state.recent:
             move_recent(self.store, row, len(state.recent))
             first = int(users["recent_at"][row])
@@ -508,7 +376,7 @@ class Slab:
         owed = users["owed"][rows].tolist()
         for row, (user_id, record) in zip(rows.tolist(), self.copy(rows, owed).records(), strict=True):
             self._leave(row, user_id)
-            self._put_cold(user_id, record)
+            self._cold.put(user_id, record)
         metrics.USERS_COOLED.inc(len(rows))
 
     def _leave(self, row: int, user_id: str) -> None:
@@ -525,8 +393,8 @@ class Slab:
         row = self._hot.get(user_id)
         if row is not None:
             self._leave(row, user_id)
-        elif user_id in self._cold:
-            self._drop_cold(user_id)
+        else:
+            self._cold.drop(user_id)
 
     def erase(self, user_id: str, at_ms: int) -> bytes:
         """
@@ -535,9 +403,7 @@ class Slab:
         The record says that the cache has still to forget the user.
         """
         self.forget(user_id)
-        at_ms = max(at_ms, self.erased.get(user_id, 0))
-        self._drop_mark(user_id)
-        self._put_mark(user_id, at_ms)
+        self._marks.put(user_id, max(at_ms, self.erased.get(user_id, 0)))
         return self.mark(user_id, pending=True)
 
     def mark(self, user_id: str, *, pending: bool) -> bytes:
@@ -546,8 +412,7 @@ class Slab:
 
     def marks_owed(self) -> list[str]:
         """Return, once, the users whose marks said when they were restored that the cache has to forget them."""
-        owed, self._marks_owed = self._marks_owed, set()
-        return [user_id for user_id in sorted(owed) if user_id not in self]
+        return [user_id for user_id in self._marks.owed() if user_id not in self]
 
     def expire_marks(self, before_ms: int, most: int) -> list[str]:
         """
@@ -555,16 +420,8 @@ class Slab:
 
         Return the users of whom nothing is held any more; the others' records are due without the mark.
         """
-        if not self._marks_in_order:
-            # In place: whoever drops records looks into this very dict.
-            marks = sorted(self.erased.items(), key=lambda mark: mark[1])
-            self.erased.clear()
-            self.erased.update(marks)
-            self._marks_in_order = True
-        first = itertools.islice(self.erased.items(), most)
-        expired = [user_id for user_id, _ in itertools.takewhile(lambda mark: mark[1] <= before_ms, first)]
+        expired = self._marks.expire(before_ms, most)
         for user_id in expired:
-            self._drop_mark(user_id)
             if (row := self.row(user_id)) is not None:
                 self.write_again(row)
         return [user_id for user_id in expired if user_id not in self]
@@ -574,78 +431,23 @@ class Slab:
         self.store.users["changed"][row] = True
 
     def forget_idle(self, before_ms: int, most: int) -> list[str]:
-        """
-        Forget cold users without an event since a time, and while states take too much those idle longest.
-
-        Only the users met longest ago are looked at, `most` of them: called often, it keeps up.
-        """
-        gone: list[str] = []
-        for user_id, record in itertools.islice(self._cold.items(), most):
-            newest_ms = codec.newest_ts_ms(record)
-            if not (self.budget.over or 0 < newest_ms < before_ms):
-                break
-            gone.append(user_id)
-            self.budget.state_bytes -= len(record) + _COLD_OVERHEAD
-        for user_id in gone:
-            del self._cold[user_id]
-        return gone
-
-    def _put_mark(self, user_id: str, at_ms: int) -> None:
-        self._marks_in_order &= at_ms >= self._newest_mark_ms
-        self._newest_mark_ms = max(at_ms, self._newest_mark_ms)
-        self.erased[user_id] = at_ms
-        self.budget.state_bytes += _COLD_OVERHEAD
-
-    def _drop_mark(self, user_id: str) -> None:
-        self._marks_owed.discard(user_id)
-        if self.erased.pop(user_id, None) is not None:
-            self.budget.state_bytes -= _COLD_OVERHEAD
-
-    def _put_cold(self, user_id: str, record: bytes) -> None:
-        self._cold[user_id] = record
-        self.budget.state_bytes += len(record) + _COLD_OVERHEAD
-
-    def _drop_cold(self, user_id: str) -> None:
-        self.budget.state_bytes -= len(self._cold.pop(user_id)) + _COLD_OVERHEAD
+        """Forget cold users; see `ColdUsers.drop_idle`."""
+        return self._cold.drop_idle(before_ms, most)
 
     def close(self) -> None:
         """Give everything back to the budget."""
         self.budget.hot_users -= len(self._hot)
-        self.budget.state_bytes -= sum(map(len, self._cold.values()))
-        self.budget.state_bytes -= _COLD_OVERHEAD * (len(self._cold) + len(self.erased))
-        self.erased.clear()
         self._hot.clear()
         self._cold.clear()
-
-    # Growth
+        self._marks.clear()
 
     def _grow_rows(self) -> None:
         before = len(self.user_ids)
         rows = max(_FIRST_ROWS, 2 * before)
-        users = grown(self.store.users, rows)
-        free_users(users, before)
-        self.store = self.store._replace(users=users, sums=grown(self.store.sums, rows))
+        self.store = with_rows(self.store, rows)
         self.user_ids.extend([""] * (rows - before))
         self._heads.extend([codec.NO_HEAD] * (rows - before))
         self._free.extend(range(rows - 1, before - 1, -1))
-
-    def _has_room(self) -> bool:
-        store = self.store
-        return bool(
-            store.recent_arena.top[0] + RECENT_SIZES[-1] <= len(store.recents)
-            and store.tally_arena.top[0] + TALLY_SIZES[-1] <= len(store.tallies)
-        )
-
-    def _grow_arenas(self) -> None:
-        """Double the arena that is full."""
-        store = self.store
-        if store.recent_arena.top[0] + RECENT_SIZES[-1] > len(store.recents):
-            slots = 2 * len(store.recents)
-            store = store._replace(recents=grown(store.recents, slots), hashes=grown(store.hashes, slots))
-        if store.tally_arena.top[0] + TALLY_SIZES[-1] > len(store.tallies):
-            slots = 2 * len(store.tallies)
-            store = store._replace(tallies=grown(store.tallies, slots), tally_items=grown(store.tally_items, slots))
-        self.store = store
 
     def __len__(self) -> int:
         return len(self._hot) + len(self._cold)

@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
+from models.compiled import compiled, compiled_loosely
 from streams.interests.columns import Float32, Float64, Int64, Items, Records, Rules, Store
-from streams.interests.compiled import compiled, compiled_loosely
 
 SHORT: Final = 0
 LONG: Final = 1

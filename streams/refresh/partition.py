@@ -16,12 +16,12 @@ from confluent_kafka import Message
 from streams import metrics
 from streams.catalogue.matrix import Catalogue
 from streams.errors import RecordFormatError
-from streams.interests.batch import EventBatch
+from streams.interests.batch import EventBatch, FoldResult
 from streams.interests.budget import Budget
 from streams.interests.columns import Int32, Int64, UInt8, UInt64
 from streams.interests.fold import APPLIED
 from streams.interests.ingest import Ingest
-from streams.interests.slab import FoldResult, Slab
+from streams.interests.slab import Slab
 from streams.interests.vectors import InterestVectors
 from streams.kafka.alignment import Slice
 from streams.kafka.owner import CONTROL_KEY, Owner

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from streams.catalogue.matrix import Catalogue
+from streams.interests.batch import FoldResult
 from streams.interests.columns import RECENT_MAX, RECENT_MIN, TALLIES_AFTER_PRUNE, TALLIES_MAX
 from streams.interests.margin import EXCLUDED_MAX, SEEN_MIN, SHOWN_MAX
-from streams.interests.slab import FoldResult, Slab
+from streams.interests.slab import Slab
 from streams.interests.state import Shown, UserState
 from streams.settings import Settings
 from streams.wire.events import IMPRESSION, TYPE_CODES, Event

@@ -8,9 +8,10 @@ import pytest
 from streams.catalogue.matrix import Catalogue
 from streams.errors import RecordFormatError
 from streams.interests import codec
+from streams.interests.batch import FoldResult
 from streams.interests.budget import Budget
 from streams.interests.fold import APPLIED, DUPLICATE
-from streams.interests.slab import FoldResult, Slab
+from streams.interests.slab import Slab
 from streams.interests.state import LastList
 from streams.settings import Settings
 from streams.wire.events import Event

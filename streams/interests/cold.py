@@ -1,0 +1,71 @@
+"""Users who are kept as the bytes of their record, those met longest ago first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Final
+
+from streams.interests import codec
+from streams.interests.budget import Budget
+
+#: Bytes that Python keeps around a record: two objects and a place in a dict.
+_OVERHEAD: Final = 250
+
+
+class ColdUsers:
+    """Checked records by user id; every byte is counted in the budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._records: dict[str, bytes] = {}
+        self._budget = budget
+        self.get = self._records.get
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __contains__(self, user_id: object) -> bool:
+        return user_id in self._records
+
+    def __getitem__(self, user_id: str) -> bytes:
+        return self._records[user_id]
+
+    def put(self, user_id: str, record: bytes) -> None:
+        """Keep a user who is not kept here, behind all others."""
+        self._records[user_id] = record
+        self._budget.state_bytes += len(record) + _OVERHEAD
+
+    def drop(self, user_id: str) -> None:
+        """Drop a user, if kept here."""
+        record = self._records.pop(user_id, None)
+        if record is not None:
+            self._budget.state_bytes -= len(record) + _OVERHEAD
+
+    def pending(self) -> list[str]:
+        """Return the users whose records say that a list is owed."""
+        return [user_id for user_id, record in self._records.items() if codec.is_pending(record)]
+
+    def drop_idle(self, before_ms: int, most: int) -> list[str]:
+        """
+        Drop users without an event since a time, and while states take too much those idle longest.
+
+        Only the users met longest ago are looked at, `most` of them: called often, it keeps up.
+        """
+        gone: list[str] = []
+        for user_id, record in itertools.islice(self._records.items(), most):
+            newest_ms = codec.newest_ts_ms(record)
+            if not (self._budget.over or 0 < newest_ms < before_ms):
+                break
+            gone.append(user_id)
+            self._budget.state_bytes -= len(record) + _OVERHEAD
+        for user_id in gone:
+            del self._records[user_id]
+        return gone
+
+    def clear(self) -> None:
+        """Give everything back to the budget."""
+        self._budget.state_bytes -= sum(map(len, self._records.values())) + _OVERHEAD * len(self._records)
+        self._records.clear()

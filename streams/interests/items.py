@@ -1,0 +1,39 @@
+"""What user states need of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from streams.catalogue.ids import ItemNames
+from streams.interests.columns import Float32, Int32, Int64
+
+
+class ItemVectors(Protocol):
+    """The item matrix of one vector space; the catalogue is one."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector; another encoder may change it."""
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change of a vector."""
+
+    @property
+    def vectors(self) -> Float32:
+        """(capacity, dim) float32, zeros where no vector is known."""
+
+    @property
+    def changed_at(self) -> Int64:
+        """(capacity,) int64, the revision at which a row's vector last changed."""
+
+    @property
+    def names(self) -> ItemNames:
+        """The ids of the rows as bytes."""
+
+    def rows(self, item_ids: Sequence[str]) -> Int32:
+        """Return the dense row of each item, made if unknown; may grow the arrays."""
+
+    def item_id(self, row: int) -> str:
+        """Return the id of a row."""
