@@ -59,8 +59,8 @@ SIGNAL_EVENTS = Counter("freshet_signal_events_total", "Item events folded by th
 SIGNALS_PUBLISHED = Counter("freshet_signals_published_total", "Records published to item-signals.")
 USERS_COOLED = Counter("freshet_users_cooled_total", "Users who left the columns and stay as their record.")
 USERS_FORGOTTEN = Counter("freshet_users_forgotten_total", "Users whose state was given up, by reason.", ["reason"])
-USERS = Gauge("freshet_users", "Users in memory, by how they are kept.", ["kept"])
-STATE_BYTES = Gauge("freshet_state_bytes", "Bytes of the user records in memory.")
+HOT_USERS = Gauge("freshet_hot_users", "Users in columns, with their vectors.")
+STATE_BYTES = Gauge("freshet_state_bytes", "Bytes of the records of users who are not in columns.")
 FIT_SECONDS = Histogram(
     "freshet_neighbours_fit_seconds", "One fit of the item-to-item weights.", buckets=(0.1, 0.3, 1, 3, 10, 30, 100, 300)
 )

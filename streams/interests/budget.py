@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 
 class Budget:
     """
-    Counts of one worker, shared by its slabs; used from one thread.
+    Counts of one worker, shared by its slabs. Bytes are counted from the threads that restore as well.
 
     Attributes
     ----------
@@ -23,6 +25,12 @@ class Budget:
         self.max_state_bytes = max_state_bytes
         self.hot_users = 0
         self.state_bytes = 0
+        self._lock = threading.Lock()
+
+    def add_bytes(self, count: int) -> None:
+        """Count bytes that came, or with a negative number went."""
+        with self._lock:
+            self.state_bytes += count
 
     @property
     def over(self) -> bool:

@@ -36,13 +36,13 @@ class ColdUsers:
     def put(self, user_id: str, record: bytes) -> None:
         """Keep a user who is not kept here, behind all others."""
         self._records[user_id] = record
-        self._budget.state_bytes += len(record) + _OVERHEAD
+        self._budget.add_bytes(len(record) + _OVERHEAD)
 
     def drop(self, user_id: str) -> None:
         """Drop a user, if kept here."""
         record = self._records.pop(user_id, None)
         if record is not None:
-            self._budget.state_bytes -= len(record) + _OVERHEAD
+            self._budget.add_bytes(-(len(record) + _OVERHEAD))
 
     def pending(self) -> list[str]:
         """Return the users whose records say that a list is owed."""
@@ -60,12 +60,12 @@ class ColdUsers:
             if not (self._budget.over or 0 < newest_ms < before_ms):
                 break
             gone.append(user_id)
-            self._budget.state_bytes -= len(record) + _OVERHEAD
+            self._budget.add_bytes(-(len(record) + _OVERHEAD))
         for user_id in gone:
             del self._records[user_id]
         return gone
 
     def clear(self) -> None:
         """Give everything back to the budget."""
-        self._budget.state_bytes -= sum(map(len, self._records.values())) + _OVERHEAD * len(self._records)
+        self._budget.add_bytes(-(sum(map(len, self._records.values())) + _OVERHEAD * len(self._records)))
         self._records.clear()

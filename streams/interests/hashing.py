@@ -15,7 +15,7 @@ def event_hashes(kinds: UInt8, event_ids: Sequence[str]) -> UInt64:
     Return the names of n events, (n,) uint64.
 
     >>> from streams.wire.events import event_hash
-    >>> event_hashes(np.array([1], np.uint8), ["e1"])[0] == event_hash(1, "e1")
+    >>> event_hashes(np.array([1], np.uint8), ["e1"]).tolist() == [event_hash(1, "e1")]
     True
     """
     encoded = [event_id.encode() for event_id in event_ids]

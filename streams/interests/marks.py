@@ -17,8 +17,8 @@ class Marks:
 
     >>> marks = Marks(Budget(10, 10_000))
     >>> marks.put("u", 5)
-    >>> marks.at_ms, marks.expire(before_ms=5, most=9), marks.at_ms
-    ({'u': 5}, ['u'], {})
+    >>> marks.expire(before_ms=4, most=9), marks.expire(before_ms=5, most=9), marks.at_ms
+    ([], ['u'], {})
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Marks:
         self._in_order &= at_ms >= self._newest_ms
         self._newest_ms = max(at_ms, self._newest_ms)
         self.at_ms[user_id] = at_ms
-        self._budget.state_bytes += _MARK_BYTES
+        self._budget.add_bytes(_MARK_BYTES)
         if cache_owed:
             self._owed.add(user_id)
 
@@ -48,7 +48,7 @@ class Marks:
         """Take a mark away."""
         self._owed.discard(user_id)
         if self.at_ms.pop(user_id, None) is not None:
-            self._budget.state_bytes -= _MARK_BYTES
+            self._budget.add_bytes(-(_MARK_BYTES))
 
     def owed(self) -> list[str]:
         """Return, once, the users whose marks said that the cache has to forget them."""
@@ -71,5 +71,5 @@ class Marks:
 
     def clear(self) -> None:
         """Give everything back to the budget."""
-        self._budget.state_bytes -= _MARK_BYTES * len(self.at_ms)
+        self._budget.add_bytes(-(_MARK_BYTES * len(self.at_ms)))
         self.at_ms.clear()

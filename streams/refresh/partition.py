@@ -266,6 +266,8 @@ class InterestPartition:
         """Return the changed users' records, and what the folded events caused; copied now, made when iterated."""
         records, self._out = self._out, []
         records.extend(self._item_events())
+        metrics.HOT_USERS.set(self.slab.budget.hot_users)
+        metrics.STATE_BYTES.set(self.slab.budget.state_bytes)
         records.extend(self._forgotten())
         records.extend(self._erasures.expire())
         rows = self.slab.take_changed()
