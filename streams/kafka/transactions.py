@@ -9,7 +9,8 @@ it fences whoever had the partition before.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -41,6 +42,8 @@ _TRANSACTION_TIMEOUT_MS = 90_000
 #: after its deadline, and this is how it hears that it was fenced instead of guessing that Kafka is away.
 _GRACE_S = 2.0
 
+#: What a producer that broke in a request under way answers to `produce`, without the reason.
+_BARE = {KafkaError._FATAL, KafkaError._STATE}  # noqa: SLF001 -- public constants
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001 -- public constant
 
 
@@ -134,23 +137,20 @@ class PartitionTransactions:
             When a committed offset lies behind the end of its log: the topic is not the one it was committed on.
         DependencyError
             When Kafka does not answer before the deadline.
+        FencedError
+            When `close` came first.
 
         """
-        assert self._members is not None
         wanted = [TopicPartition(topic, self._partition) for topic in topics]
-        try:
-            offsets: dict[str, int] = {}
-            for found in self._members.committed(wanted, timeout=deadline.remaining_s()):
+        offsets: dict[str, int] = {}
+        with self._asking("the committed offsets") as members:
+            for found in members.committed(wanted, timeout=deadline.remaining_s()):
                 if found.error is not None:
-                    raise KafkaException(found.error)  # noqa: TRY301 -- one translation for every failure here
-                low, high = self._members.get_watermark_offsets(
+                    raise KafkaException(found.error)
+                low, high = members.get_watermark_offsets(
                     TopicPartition(found.topic, self._partition), timeout=deadline.remaining_s()
                 )
                 offsets[found.topic] = low if found.offset == OFFSET_INVALID else self._start(found, low, high)
-        except KafkaException as error:
-            raise DependencyError(
-                f"reading the committed offsets of partition {self._partition} failed: {_text(error)}"
-            ) from error
         return offsets
 
     def changelog_bounds(self, deadline: Deadline) -> tuple[int, int]:
@@ -159,19 +159,27 @@ class PartitionTransactions:
         return start, self.changelog_end
 
     def bounds(self, topics: Iterable[str], deadline: Deadline) -> dict[str, tuple[int, int]]:
-        """Return the start and the end offset of each topic's partition as they are now."""
-        assert self._members is not None
-        try:
+        """Return the start and the end offset of each topic's partition as they are now; raises as `committed` does."""
+        with self._asking("the end offsets") as members:
             return {
-                topic: self._members.get_watermark_offsets(
+                topic: members.get_watermark_offsets(
                     TopicPartition(topic, self._partition), timeout=deadline.remaining_s()
                 )
                 for topic in topics
             }
-        except KafkaException as error:
-            raise DependencyError(
-                f"reading the end offsets of partition {self._partition} failed: {_text(error)}"
-            ) from error
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[Consumer]:
+        """Hand out the member of the group; `close`, which may come at any time, waits."""
+        with self._lock:
+            if self._members is None:
+                raise FencedError(f"partition {self._partition} was given up while it was being taken")
+            try:
+                yield self._members
+            except KafkaException as error:
+                raise DependencyError(
+                    f"reading {what} of partition {self._partition} failed: {_text(error)}"
+                ) from error
 
     def _start(self, committed: TopicPartition, low: int, high: int) -> int:
         """Return where a committed partition goes on in a log from `low` to `high`."""
@@ -284,7 +292,7 @@ class PartitionTransactions:
             _LOG.warning("transaction_abort_failed", partition=self._partition, error=_text(error))
 
     def _translated(self, error: KafkaException, doing: str) -> FencedError | CommitError:
-        if error.args[0].code() == KafkaError._FATAL and self._producer is not None:  # noqa: SLF001 -- public constant
+        if error.args[0].code() in _BARE and self._producer is not None:
             error = _fatal_cause(self._producer, error)
         if error.args[0].code() in _FENCED:
             return FencedError(f"partition {self._partition} was taken by another worker while {doing}")
