@@ -119,6 +119,8 @@ class Lists:
         versions: dict[bytes, int] = {}
         for record in records:
             assert record.key is not None
+            if record.key.startswith(b"\x00"):  # no user's: written to roll a segment
+                continue
             assert record.value is not None
             version = orjson.loads(record.value)["version"]
             if version <= versions.get(record.key, -1):
