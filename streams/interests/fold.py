@@ -48,9 +48,6 @@ APPLIED: Final = 1
 LATE: Final = 2
 REPLACED: Final = 3
 
-#: Items met just before an event that travel with it: sequence rules beyond three steps are noise.
-PREVIOUS: Final = 3
-
 
 @compiled
 def fold(
@@ -64,7 +61,7 @@ def fold(
     outcome
         (n,) out: what became of each event.
     previous
-        (n, 3) out: item rows met just before an applied event, newest first, -1 where none.
+        (n, k) out: item rows met just before an applied event, newest first, -1 where none.
 
     """
     largest_recent = store.recent_arena.sizes[-1]
@@ -128,7 +125,7 @@ def _insert(store: Store, row: int, ts: int, event_hash: int, item: int, kind: i
 def _note_previous(store: Store, rules: Rules, row: int, slot: int, previous: Int32) -> None:
     recents = store.recents
     first = store.users[row].recent_at
-    for place in range(PREVIOUS):
+    for place in range(len(previous)):
         before = slot - 1 - place
         if before < first or recents[before + 1].ts - recents[before].ts > rules.session_gap_ms:
             return

@@ -23,14 +23,23 @@ from streams.interests.batch import EventBatch, FoldResult
 from streams.interests.budget import Budget
 from streams.interests.cold import ColdUsers
 from streams.interests.columns import Batch, Int64, Items, Rules, empty_store, with_room, with_rows
-from streams.interests.fold import APPLIED, DUPLICATE, LATE, PREVIOUS, REPLACED, fold
+from streams.interests.fold import APPLIED, DUPLICATE, LATE, REPLACED, fold
 from streams.interests.items import ItemVectors
 from streams.interests.margin import Margin
 from streams.interests.marks import Marks
-from streams.interests.state import EXCLUDING_TYPES, NEGATIVE_TYPES, Interaction, LastList, Tally, UserState
+from streams.interests.state import (
+    EXCLUDING_TYPES,
+    NEGATIVE_TYPES,
+    Interaction,
+    LastList,
+    Tally,
+    UserState,
+    by_type_name,
+)
 from streams.interests.writing import BodyWriter, Copied
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.events import IMPRESSION, Event
+from streams.wire.signals import PREVIOUS
 
 #: Items met before a longer pause belong to another session.
 SESSION_GAP_MS: Final = 30 * 60_000
@@ -184,8 +193,7 @@ class Slab:
 
     def events_applied(self, row: int) -> dict[str, int]:
         """Return a hot user's distinct events applied by type name, types without any left out."""
-        counts = self.store.users["counts"][row].tolist()
-        return {name: count for name, count in zip(EVENT_TYPES, counts, strict=True) if count}
+        return by_type_name(self.store.users["counts"][row].tolist())
 
     def last_list(self, row: int) -> LastList | None:
         """Return the list a hot user was served last."""

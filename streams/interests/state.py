@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
 from streams.settings import EVENT_TYPES
@@ -144,4 +145,14 @@ class UserState:
         >>> UserState().events_applied
         {}
         """
-        return {name: count for name, count in zip(EVENT_TYPES, self.counts, strict=True) if count}
+        return by_type_name(self.counts)
+
+
+def by_type_name(counts: Sequence[int]) -> dict[str, int]:
+    """
+    Return counts by type code under the types' names, types without any left out.
+
+    >>> by_type_name([0, 2, 0, 0, 0, 1])
+    {'clicks': 2, 'impressions': 1}
+    """
+    return {name: count for name, count in zip(EVENT_TYPES, counts, strict=True) if count}

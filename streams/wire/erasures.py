@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from streams.wire.events import parse_time_ms
-from streams.wire.limits import Rejected, RejectedError, check_depth, check_id
+from streams.wire.limits import Rejected, RejectedError, check_depth, check_id, read_user_record
 
 #: Three short fields; what is larger is not a request.
 MAX_ERASURE_BYTES = 4_096
@@ -107,25 +107,14 @@ def decode_erasure(key: bytes | None, value: bytes | None) -> Erasure | Rejected
     >>> decode_erasure(b"8", b'{"user_id":7}').reason
     'key_mismatch'
     """
-    if value is None:
-        return Rejected("tombstone", "an erasure has a value")
-    if key is None:
-        return Rejected("null_key", "an erasure needs its user_id as key")
-    if len(value) > MAX_ERASURE_BYTES:
-        return Rejected("oversize", f"{len(value)} bytes, {MAX_ERASURE_BYTES} are allowed")
     try:
-        fields = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        return Rejected("not_json", f"not JSON: {error.msg}")
-    if type(fields) is not dict:
-        return Rejected("not_object", f"an erasure is one JSON object, not {type(fields).__name__}")
-    try:
+        fields = read_user_record(key, value, "an erasure", MAX_ERASURE_BYTES)
         return _parse(key, fields)
     except RejectedError as error:
         return error.rejected
 
 
-def _parse(key: bytes, fields: dict[str, Any]) -> Erasure:
+def _parse(key: bytes | None, fields: dict[str, Any]) -> Erasure:
     if "user_id" not in fields:
         raise RejectedError("missing_field", "user_id is missing")
     user_id = check_id(fields["user_id"], "user_id")

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-import orjson
 
 from streams.settings import EVENT_TYPES
 from streams.wire.items import Item, parse_snapshot
@@ -28,6 +27,7 @@ from streams.wire.limits import (
     check_id,
     check_number,
     check_text,
+    read_user_record,
 )
 
 #: Type name to the small number that stands in state records; appended to, never renumbered.
@@ -114,25 +114,14 @@ def decode_event(
     >>> decode_event(1, b"u", b"{", 1700000000500, bounds).reason
     'not_json'
     """
-    if value is None:
-        return Rejected("tombstone", "an event has a value")
-    if key is None:
-        return Rejected("null_key", "an event needs its user_id as key")
-    if len(value) > MAX_EVENT_BYTES:
-        return Rejected("oversize", f"{len(value)} bytes, {MAX_EVENT_BYTES} are allowed")
     try:
-        fields = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        return Rejected("not_json", f"not JSON: {error.msg}")
-    if type(fields) is not dict:
-        return Rejected("not_object", f"an event is one JSON object, not {type(fields).__name__}")
-    try:
+        fields = read_user_record(key, value, "an event", MAX_EVENT_BYTES)
         return _parse(type_code, key, fields, record_ts_ms, bounds)
     except RejectedError as error:
         return error.rejected
 
 
-def _parse(type_code: int, key: bytes, fields: dict[str, Any], record_ts_ms: int, bounds: TimeBounds) -> Event:
+def _parse(type_code: int, key: bytes | None, fields: dict[str, Any], record_ts_ms: int, bounds: TimeBounds) -> Event:
     try:
         user_id = check_id(fields["user_id"], "user_id")
         event_id = check_id(fields["event_id"], "event_id")

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import orjson
+
 #: One event, 64 KiB: a hundred times the usual click, small enough that a run of records stays in memory.
 MAX_EVENT_BYTES = 65_536
 #: One item snapshot: descriptions and attributes are long, but the encoder reads a few hundred tokens of them.
@@ -71,6 +73,34 @@ class RejectedError(Exception):
     def __init__(self, reason: Reason, error: str) -> None:
         super().__init__(error)
         self.rejected = Rejected(reason, error)
+
+
+def read_user_record(key: bytes | None, value: bytes | None, what: str, max_bytes: int) -> dict[str, Any]:
+    """
+    Return the JSON object of a record that is keyed by a user; `what` names the kind of record in messages.
+
+    >>> read_user_record(b"u", b'{"user_id":"u"}', "an event", 100)
+    {'user_id': 'u'}
+
+    Raises
+    ------
+    RejectedError
+        When key or value is missing, or the value is too large or no JSON object.
+
+    """
+    if value is None:
+        raise RejectedError("tombstone", f"{what} has a value")
+    if key is None:
+        raise RejectedError("null_key", f"{what} needs its user_id as key")
+    if len(value) > max_bytes:
+        raise RejectedError("oversize", f"{len(value)} bytes, {max_bytes} are allowed")
+    try:
+        fields = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise RejectedError("not_json", f"not JSON: {error.msg}") from None
+    if type(fields) is not dict:
+        raise RejectedError("not_object", f"{what} is one JSON object, not {type(fields).__name__}")
+    return fields
 
 
 def check_id(value: Any, field: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from streams.kafka.deadline import Deadline
 from streams.kafka.partitioner import partition_of
 from streams.settings import ENV_PREFIX, Settings
 from streams.topics import full_name
-from tests.support.roles import RoleProcess, environment
+from tests.support.roles import environment
 from tests.support.shop import FINGERPRINT, Sent, producer, send, stock
 
 pytestmark = pytest.mark.integration
@@ -35,13 +35,6 @@ def settings(settings_for: Callable[..., Settings]) -> Settings:
     made = settings_for(partitions=4)
     stock(made)
     return made
-
-
-@pytest.fixture(scope="module")
-def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RoleProcess]:
-    """One running worker for the module."""
-    with RoleProcess("worker", settings, tmp_path_factory.mktemp("worker")) as process:
-        yield process.ready()
 
 
 def run(settings: Settings, *arguments: str, stdin: str | None = None) -> Result:

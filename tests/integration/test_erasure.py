@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import orjson
 import pytest
@@ -28,21 +28,6 @@ def settings(settings_for: Callable[..., Settings]) -> Settings:
     made = settings_for(partitions=2, kafka_session_timeout_s=8, commit_timeout_s=5)
     stock(made)
     return made
-
-
-@pytest.fixture(scope="module")
-def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RoleProcess]:
-    """One running worker for the module."""
-    with RoleProcess("worker", settings, tmp_path_factory.mktemp("worker")) as process:
-        yield process.ready()
-
-
-@pytest.fixture
-def cache(settings: Settings) -> Iterator[redis.Redis]:
-    """A look into Redis."""
-    client = redis.Redis.from_url(settings.redis_url)
-    yield client
-    client.close()
 
 
 def test_an_erased_user_is_gone_and_a_replay_brings_nobody_back(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,21 +36,6 @@ def settings(settings_for: Callable[..., Settings]) -> Settings:
     made = settings_for(partitions=4, accept_items_from_events=True)
     stock(made)
     return made
-
-
-@pytest.fixture(scope="module")
-def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RoleProcess]:
-    """One running worker for the module."""
-    with RoleProcess("worker", settings, tmp_path_factory.mktemp("worker")) as process:
-        yield process.ready()
-
-
-@pytest.fixture
-def cache(settings: Settings) -> Iterator[redis.Redis]:
-    """A look into Redis."""
-    client = redis.Redis.from_url(settings.redis_url)
-    yield client
-    client.close()
 
 
 def click(user_id: str, item_id: str, **fields: object) -> Sent:
