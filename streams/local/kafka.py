@@ -211,7 +211,7 @@ def kafka_jars(cache_dir: Path) -> Path:
         When Maven is missing or fails, or `deploy/local/pom.xml` is not there.
 
     """
-    version = _kafka_version()
+    version = kafka_version()
     target = cache_dir / f"kafka-{version}"
     if (target / f"kafka_2.13-{version}.jar").exists():
         return target
@@ -237,7 +237,16 @@ def kafka_jars(cache_dir: Path) -> Path:
     return target
 
 
-def _kafka_version() -> str:
+def kafka_version() -> str:
+    """
+    Return the version of the local Kafka, as `deploy/local/pom.xml` names it.
+
+    Raises
+    ------
+    DependencyError
+        When that file cannot be read or names none.
+
+    """
     space = {"m": "http://maven.apache.org/POM/4.0.0"}
     try:
         root = ET.parse(POM).getroot()  # noqa: S314  # our own file

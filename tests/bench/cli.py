@@ -88,6 +88,10 @@ def stream(
     log: Annotated[list[str] | None, typer.Option(help="uniform or zipf; both unless given.")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each contestant; medians are told.")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of the log, for development.")] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=1, help="Time for all: the long log for those alone that a ratio rests on, the best first."),
+    ] = None,
     json_file: JsonFile = None,
     page: Page = False,
 ) -> None:
@@ -105,7 +109,8 @@ def stream(
         if json_file is not None:
             write(json_file, so_far, contest.ratios(so_far))
 
-    found = contest.compete(only or (), log or LOGS, runs, contest.QUICK if quick else contest.FULL, on_row)
+    size = contest.QUICK if quick else contest.FULL
+    found = contest.compete(only or (), log or LOGS, runs, size, on_row, minutes=minutes)
     if found.rows:
         title = "Decayed vectors of 100k users, one core"
         page = page and not found.failures

@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from streams.local.kafka import kafka_version
+
 PAGE = Path(__file__).parent / "RESULTS.md"
 _ROOT = Path(__file__).parents[2]
 _HEAD = """# Benchmark results
@@ -101,4 +103,16 @@ def _machine() -> str:
 
 
 def _versions() -> dict[str, str]:
-    return {"Python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    return {
+        "Python": platform.python_version(),
+        **{name: version(name) for name in _PACKAGES},
+        "Kafka": kafka_version(),
+        "Java": _told(r'"(.+?)"', "java", "-version"),
+        "Redis": _told(r"v=(\S+)", "redis-server", "--version"),
+    }
+
+
+def _told(pattern: str, *command: str) -> str:
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(pattern, said.stdout + said.stderr)
+    return found[1] if found else "unknown"

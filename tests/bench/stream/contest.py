@@ -4,8 +4,13 @@ The `stream` benchmark: every contestant does the same job, alone on one core, b
 1. The log is in the topic before a contestant starts, so that it is never waited for. (Freshet with lists is the
    exception: lists are made for live events, so its log comes while it runs.)
 2. Between two marks of its progress, far from start and end, wall time and CPU time are read.
-3. At the end of the log its durable state is read back and held against the oracle.
+3. At the end of the log its durable state is read back and held against the oracle; so are the vectors in memory of
+   those whose record holds none.
 4. Who claims exactly once is also killed with SIGKILL in the middle of a shorter log, and judged the same.
+
+A contest that must end in time first tries every peer on a shorter log. Only those that a ratio can rest on, because
+they come near the best, run over the long one, the best first; the others are told by their trial. The rows say how
+many events were measured, and how often.
 """
 
 from __future__ import annotations
@@ -28,13 +33,19 @@ from tests.bench.stream.job import LOGS
 from tests.bench.stream.meter import Commits, cores, follow, rates, running_on
 from tests.bench.stream.oracle import READERS, Oracle
 from tests.bench.stream.peer import Progress, Task
+from tests.bench.stream.records import sample_of
 
-#: A short log is a tenth of the long one: for killing, and for who would take hours.
+#: A short log is a tenth of the long one: for killing, and for who would take hours. A trial of those takes a fifth.
 _SHORT = 10
+_SHORTER = 5
+#: A keyed rival below this part of the best one's trial will not be the best on the long log either.
+_NEAR_THE_BEST = 0.8
 #: The killed run dies here: part of the log is committed and part is not.
 _KILL_AT = 0.4
 #: Five commit intervals, for a peer whose commits nobody sees.
 _SETTLE_S = 5 * job.COMMIT_S
+#: What a run takes beside its events, for the estimate: to start, to settle, to read the state back.
+_START_S = 25.0
 
 
 class Size(NamedTuple):
@@ -47,6 +58,10 @@ class Size(NamedTuple):
     def short(self) -> Size:
         """Return a tenth of it."""
         return Size(*(number // _SHORT for number in self))
+
+    def shorter(self) -> Size:
+        """Return a fifth of a tenth: enough to measure who is slow."""
+        return Size(*(number // _SHORTER for number in self.short()))
 
 
 FULL = Size(1_000_000, 6_000_000, 6_500_000)
@@ -87,7 +102,7 @@ def ground(size: Size, logs: Sequence[str]) -> Iterator[Ground]:
         table_file = bench.folder / "items.f32"
         table.tofile(table_file)
         made = Ground(bench, size, core, table, table_file, {})
-        for log, part in itertools.product(logs, (size, size.short())):
+        for log, part in itertools.product(logs, (size, size.short(), size.shorter())):
             made.oracles[log, part] = Oracle(job.whole(log, part.records), table)
             broker.create(bench, made.topic(log, part))
             broker.produce_log(bench, made.topic(log, part), log, part.records)
@@ -97,9 +112,8 @@ def ground(size: Size, logs: Sequence[str]) -> Iterator[Ground]:
 _numbers = itertools.count(1)
 
 
-def run_peer(ground: Ground, peer: Contestant, log: str, record: str, *, kill: bool = False) -> Outcome:
+def run_peer(ground: Ground, peer: Contestant, log: str, size: Size, record: str, *, kill: bool = False) -> Outcome:
     """Run one peer once over one log; with `kill` it dies in the middle and starts again."""
-    size = ground.size.short() if kill or peer.short else ground.size
     bench = ground.bench
     group = f"b{next(_numbers)}-{peer.variant.replace(',', '-').replace('_', '-')}"
     folder = bench.folder / group
@@ -107,7 +121,8 @@ def run_peer(ground: Ground, peer: Contestant, log: str, record: str, *, kill: b
     task = Task(
         bootstrap=bench.bootstrap, topic=ground.topic(log, size), group=group, changelog=f"{group}-changelog",
         record=record, variant=peer.variant, partitions=job.PARTITIONS, commit_s=job.COMMIT_S,
-        table_file=ground.table_file, progress_file=folder / "progress", folder=folder / "state",
+        table_file=ground.table_file, progress_file=folder / "progress", sample_file=folder / "sample.f32",
+        folder=folder / "state",
     )  # fmt: skip
     if peer.changelog is not None and peer.changelog(task) == task.changelog:
         broker.create(bench, task.changelog, compact=True)
@@ -135,9 +150,10 @@ def run_peer(ground: Ground, peer: Contestant, log: str, record: str, *, kill: b
             wrong = [] if progress.read() == oracle.checksum() else [f"read {progress.read()}, not {oracle.checksum()}"]
             return Outcome(**rates(marks), bytes_per_record=0.0, wrong=wrong)
         state = peer.state(bench, task)
-        return Outcome(
-            **rates(marks), bytes_per_record=state.bytes_per_record, wrong=oracle.wrong(state.last, READERS[record])
-        )
+        wrong = oracle.wrong(state.last, READERS[record])
+        if record == "compact" and not kill:  # after a restart memory holds the newest events only
+            wrong += oracle.memory_wrong(sample_of(task.sample_file))
+        return Outcome(**rates(marks), bytes_per_record=state.bytes_per_record, wrong=wrong)
     except (RuntimeError, FreshetError) as error:
         raise RuntimeError(f"{error}\n{process.tail()}") from error
     finally:
@@ -196,10 +212,19 @@ def _row(name: str, log: str, record: str, size: Size, outcomes: Sequence[Outcom
 class Rows:
     """The rows so far, and what went wrong; told as they come, because a whole contest takes hours."""
 
-    def __init__(self, on_row: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, on_row: Callable[[dict[str, Any]], None], tell: Callable[[str], None]) -> None:
         self.rows: list[dict[str, Any]] = []
         self.failures: list[str] = []
+        self.tell = tell
         self._on_row = on_row
+
+    @contextmanager
+    def kept(self, name: str, log: str) -> Iterator[None]:
+        """Note that a contestant failed, and let the others run."""
+        try:
+            yield
+        except (RuntimeError, AssertionError, FreshetError) as error:
+            self.failures.append(f"{name}, {log}: {error}")
 
     def add(self, row: dict[str, Any], wrong: Sequence[str]) -> None:
         """Take a row."""
@@ -208,18 +233,93 @@ class Rows:
         self._on_row(row)
 
 
-def _contend(ground: Ground, peer: Contestant, log: str, runs: int, rows: Rows) -> None:
-    """Run a peer with each kind of record, and the better kind again until there are enough runs."""
-    outcomes = {record: [run_peer(ground, peer, log, record)] for record in peer.records}
-    best = max(outcomes, key=lambda record: outcomes[record][0].events_per_cpu_s)
-    outcomes[best] += [run_peer(ground, peer, log, best) for _ in range(runs - 1)]
-    wrong = [sentence for found in outcomes.values() for outcome in found for sentence in outcome.wrong]
+@dataclass
+class Trial:
+    """A peer's first run with each kind of record: the kind that it takes, and how long a log it is measured on."""
+
+    peer: Contestant
+    log: str
+    size: Size
+    outcomes: dict[str, Outcome]
+
+    @property
+    def best(self) -> str:
+        """The kind of record with which it gets furthest."""
+        return max(self.outcomes, key=lambda record: self.outcomes[record].events_per_cpu_s)
+
+    @property
+    def events_per_cpu_s(self) -> float:
+        """With that kind."""
+        return self.outcomes[self.best].events_per_cpu_s
+
+    def seconds(self, size: Size, runs: int) -> float:
+        """Return about how long more runs over a log will take."""
+        return runs * (_START_S + size.records / self.outcomes[self.best].events_per_s)
+
+
+def _tried(ground: Ground, peer: Contestant, log: str, size: Size) -> Trial:
+    return Trial(peer, log, size, {record: run_peer(ground, peer, log, size, record) for record in peer.records})
+
+
+def _contend(ground: Ground, trial: Trial, size: Size, runs: int, rows: Rows) -> None:
+    """Run a peer with the better kind of record until there are enough runs over a log of this size."""
+    peer, log, best = trial.peer, trial.log, trial.best
+    outcomes = [trial.outcomes[best]] if size == trial.size else []
+    outcomes += [run_peer(ground, peer, log, size, best) for _ in range(runs - len(outcomes))]
+    wrong = [sentence for outcome in (*trial.outcomes.values(), *outcomes) for sentence in outcome.wrong]
     if peer.exactly_once:
-        killed = run_peer(ground, peer, log, best, kill=True).wrong
+        killed = run_peer(ground, peer, log, ground.size.short(), best, kill=True).wrong
         wrong += [f"after SIGKILL {sentence}" for sentence in killed]
-    size = ground.size.short() if peer.short else ground.size
-    vector = round(outcomes["vector"][0].events_per_cpu_s) if "vector" in outcomes else None
-    rows.add(_row(peer.name, log, best, size, outcomes[best], wrong) | {"vector_per_cpu_s": vector}, wrong)
+    vector = round(trial.outcomes["vector"].events_per_cpu_s) if "vector" in trial.outcomes else None
+    rows.add(_row(peer.name, log, best, size, outcomes, wrong) | {"vector_per_cpu_s": vector}, wrong)
+
+
+def _contend_all(ground: Ground, peers: Sequence[Contestant], log: str, runs: int, rows: Rows) -> None:
+    for peer in peers:
+        with rows.kept(peer.name, log):
+            size = ground.size.short() if peer.short else ground.size
+            _contend(ground, _tried(ground, peer, log, size), size, runs, rows)
+
+
+def _contend_until(ground: Ground, peers: Sequence[Contestant], log: str, runs: int, end_s: float, rows: Rows) -> None:
+    trials = []
+    for peer in peers:
+        with rows.kept(peer.name, log):
+            size = ground.size.shorter() if peer.short else ground.size.short()
+            trials.append(_tried(ground, peer, log, size))
+    near = near_the_best(trials)
+    others = [trial for trial in trials if trial not in near]
+    kills_s = sum(trial.seconds(ground.size.short(), 1) + _START_S for trial in trials if trial.peer.exactly_once)
+    wanted_s = kills_s + sum(trial.seconds(ground.size, runs) for trial in near)
+    left_s = end_s - time.monotonic()
+    rows.tell(
+        f"{log}: {len(near)} of {len(trials)} peers run over the long log; all their runs would take about"
+        f" {wanted_s / 60:.0f} min, and {left_s / 60:.0f} min are left"
+    )
+    for place, trial in enumerate(near):
+        one_s = trial.seconds(ground.size, 1)
+        left_s = end_s - time.monotonic() - kills_s
+        fitting = min(runs, int(left_s / (len(near) - place) / one_s) or int(left_s > one_s))
+        if fitting < 1:
+            others.append(trial)
+            continue
+        with rows.kept(trial.peer.name, log):
+            _contend(ground, trial, ground.size, fitting, rows)
+    for trial in others:
+        with rows.kept(trial.peer.name, log):
+            _contend(ground, trial, trial.size, 1, rows)
+
+
+def near_the_best(trials: Sequence[Trial]) -> list[Trial]:
+    """Return those a ratio can rest on, the best first: the keyed rivals near their best, and who only decodes."""
+    best = max((trial.events_per_cpu_s for trial in trials if trial.peer.name in KEYED_RIVALS), default=0.0)
+    near = [
+        trial
+        for trial in trials
+        if trial.peer.name == BARE_DECODE
+        or (trial.peer.name in KEYED_RIVALS and trial.events_per_cpu_s >= _NEAR_THE_BEST * best)
+    ]
+    return sorted(near, key=lambda trial: trial.events_per_cpu_s, reverse=True)
 
 
 def _contend_freshet(ground: Ground, name: str, log: str, runs: int, rows: Rows) -> None:
@@ -236,10 +336,19 @@ def names() -> list[str]:
 
 
 def compete(
-    only: Sequence[str], logs: Sequence[str], runs: int, size: Size, on_row: Callable[[dict[str, Any]], None]
+    only: Sequence[str],
+    logs: Sequence[str],
+    runs: int,
+    size: Size,
+    on_row: Callable[[dict[str, Any]], None],
+    *,
+    minutes: float | None = None,
+    tell: Callable[[str], None] = print,
 ) -> Rows:
     """
     Run the contestants whose name contains one of `only`, or all; a failed one does not keep the others from running.
+
+    With `minutes` it ends in about this time, each log having its part of it; without, every run is over the long log.
 
     Raises
     ------
@@ -248,20 +357,21 @@ def compete(
 
     """
     chosen = [name for name in names() if not only or any(part.lower() in name.lower() for part in only)]
-    peers = {peer.name: peer for peer in PEERS}
-    rows = Rows(on_row)
+    peers = [peer for peer in PEERS if peer.name in chosen]
+    rows = Rows(on_row, tell)
+    begun_s = time.monotonic()
     with ground(size, logs) as made:
-        for name in chosen:
-            if name in peers:
-                peers[name].command(made.bench)  # installs what it needs
-        for name, log in itertools.product(chosen, logs):
-            try:
-                if name in peers:
-                    _contend(made, peers[name], log, runs, rows)
-                else:
-                    _contend_freshet(made, name, log, runs, rows)
-            except (RuntimeError, AssertionError, FreshetError) as error:
-                rows.failures.append(f"{name}, {log}: {error}")
+        for peer in peers:
+            peer.command(made.bench)  # installs what it needs
+        for number, log in enumerate(logs, 1):
+            for name in (freshet.WITHOUT_LISTS, freshet.WITH_LISTS):
+                if name in chosen:
+                    with rows.kept(name, log):
+                        _contend_freshet(made, name, log, runs, rows)
+            if minutes is None:
+                _contend_all(made, peers, log, runs, rows)
+            else:
+                _contend_until(made, peers, log, runs, begun_s + 60.0 * minutes * number / len(logs), rows)
     return rows
 
 

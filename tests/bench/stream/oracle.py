@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tests.bench.stream.job import HALF_LIFE_S, USERS, WEIGHT, Events, Float32, Int64, user_id
+from tests.bench.stream.job import BASE_MS, HALF_LIFE_S, USERS, WEIGHT, Events, Float32, Int64, user_id
 from tests.bench.stream.records import COMPACT_EVENTS, compact_entries, count_of, vector_of
 
 #: Users whose whole vector is compared; the number of events is compared for all users.
@@ -104,6 +104,15 @@ class Oracle:
             for user in self.sampled
             if (sentence := differs(user, reader.content(kept[user])))
         ]
+
+    def memory_wrong(self, sample: Float32) -> list[str]:
+        """Return a sentence for each first user whose vector (n, dim) as of `BASE_MS` is not what it must be."""
+        found = []
+        for user in np.flatnonzero(self._counts[: len(sample)]).tolist():
+            age_s = (int(self._events.ts_ms[self.of(user)[-1]]) - BASE_MS) / 1000.0
+            if sentence := self._vector_differs(user, sample[user] * 2.0 ** (-age_s / HALF_LIFE_S)):
+                found.append(f"{user_id(user)} in memory: {sentence}")
+        return found
 
     def _vector_differs(self, user: int, vector: np.ndarray) -> str:
         expected, actual = self.vector(user), vector.astype(np.float64)

@@ -30,6 +30,8 @@ class Task:
         Item vectors, float32.
     progress_file
         16 bytes for `Progress`.
+    sample_file
+        Where a peer with compact records leaves the vectors of some users; see `records.sample_of`.
     folder
         The peer's own state on disk.
 
@@ -45,6 +47,7 @@ class Task:
     commit_s: float
     table_file: Path
     progress_file: Path
+    sample_file: Path
     folder: Path
 
     def environment(self) -> dict[str, str]:
@@ -59,7 +62,8 @@ class Task:
             bootstrap=told["bootstrap"], topic=told["topic"], group=told["group"], changelog=told["changelog"],
             record=told["record"], variant=told["variant"], partitions=int(told["partitions"]),
             commit_s=float(told["commit_s"]), table_file=Path(told["table_file"]),
-            progress_file=Path(told["progress_file"]), folder=Path(told["folder"]),
+            progress_file=Path(told["progress_file"]), sample_file=Path(told["sample_file"]),
+            folder=Path(told["folder"]),
         )  # fmt: skip
 
 

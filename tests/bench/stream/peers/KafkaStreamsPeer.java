@@ -2,16 +2,23 @@
 // Run as a single file: java -cp 'jars/*' KafkaStreamsPeer.java. What it is told stands in tests/bench/stream/peer.py,
 // the layout of its records in tests/bench/stream/records.py.
 
+import static java.nio.charset.StandardCharsets.US_ASCII;
+
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonToken;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.Map;
 import java.util.Properties;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.function.Supplier;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KafkaStreams;
@@ -33,10 +40,13 @@ public final class KafkaStreamsPeer {
   static final int COMPACT_ENTRY = 13;
   static final int COMPACT_EVENTS = 64;
   static final byte CLICK = 1;
+  static final long BASE_MS = 1_735_689_600_000L;
+  static final int SAMPLED = 100;
   static final String STORE = "state";
   // Holds every user's vector: a user who changes several times within a commit goes to the changelog once.
   static final long CACHE_BYTES = 256L << 20;
   static final JsonFactory JSON = new JsonFactory();
+  static final Queue<CompactFold> FOLDS = new ConcurrentLinkedQueue<>();
 
   private KafkaStreamsPeer() {}
 
@@ -49,14 +59,18 @@ public final class KafkaStreamsPeer {
   }
 
   interface Fold {
-    byte[] apply(byte[] record, long tsMs, int item);
+    byte[] apply(Bytes user, byte[] record, long tsMs, int item);
   }
 
-  static Fold vectorFold(Path tableFile) throws IOException {
-    ByteBuffer raw = wrap(Files.readAllBytes(tableFile));
-    float[] table = new float[raw.remaining() / Float.BYTES];
-    raw.asFloatBuffer().get(table);
-    return (record, tsMs, item) -> {
+  static float[] floats(Path file) throws IOException {
+    ByteBuffer raw = wrap(Files.readAllBytes(file));
+    float[] read = new float[raw.remaining() / Float.BYTES];
+    raw.asFloatBuffer().get(read);
+    return read;
+  }
+
+  static Fold vectorFold(float[] table) {
+    return (user, record, tsMs, item) -> {
       float[] sum = new float[DIM];
       long count = 0;
       double left = 0;
@@ -76,7 +90,61 @@ public final class KafkaStreamsPeer {
     };
   }
 
-  static byte[] compactFold(byte[] record, long tsMs, int item) {
+  // The compact record, and every user's vector in memory as of BASE_MS; see `compact_fold` of records.py.
+  static final class CompactFold implements Fold {
+    private final float[] table;
+    private final Map<Bytes, float[]> vectors = new HashMap<>();
+
+    CompactFold(float[] table) {
+      this.table = table;
+      FOLDS.add(this);
+    }
+
+    @Override
+    public byte[] apply(Bytes user, byte[] record, long tsMs, int item) {
+      float[] vector = vectors.get(user);
+      if (vector == null) {
+        vector = new float[DIM];
+        vectors.put(user, vector);
+        for (int at = COMPACT_HEAD; record != null && at < record.length; at += COMPACT_ENTRY) {
+          ByteBuffer entry = wrap(record).position(at);
+          add(vector, entry.getLong(), entry.getInt());
+        }
+      }
+      add(vector, tsMs, item);
+      return appended(record, tsMs, item);
+    }
+
+    private void add(float[] vector, long tsMs, int item) {
+      float weight = (float) Math.pow(2.0, (tsMs - BASE_MS) / HALF_LIFE_MS);
+      int at = item * DIM;
+      for (int i = 0; i < DIM; i++) {
+        vector[i] += weight * table[at + i];
+      }
+    }
+
+    void sample(ByteBuffer out) {
+      vectors.forEach((user, vector) -> {
+        int number = Integer.parseInt(new String(user.get(), 1, user.get().length - 1, US_ASCII));
+        if (number < SAMPLED) {
+          out.position(number * DIM * Float.BYTES);
+          out.asFloatBuffer().put(vector);
+        }
+      });
+    }
+  }
+
+  static void writeSample() {
+    ByteBuffer out = wrap(new byte[SAMPLED * DIM * Float.BYTES]);
+    FOLDS.forEach(fold -> fold.sample(out));
+    try {
+      Files.write(Path.of(told("SAMPLE_FILE")), out.array());
+    } catch (IOException error) {
+      throw new UncheckedIOException(error);
+    }
+  }
+
+  static byte[] appended(byte[] record, long tsMs, int item) {
     byte[] made;
     long count = 0;
     if (record == null) {
@@ -128,7 +196,7 @@ public final class KafkaStreamsPeer {
       } catch (IOException error) {
         throw new IllegalStateException(error);
       }
-      store.put(event.key(), fold.apply(store.get(event.key()), tsMs, item));
+      store.put(event.key(), fold.apply(event.key(), store.get(event.key()), tsMs, item));
     }
   }
 
@@ -151,9 +219,9 @@ public final class KafkaStreamsPeer {
 
   public static void main(String[] args) throws IOException {
     String[] variant = told("VARIANT").split(",");
-    Fold fold = told("RECORD").equals("compact")
-        ? KafkaStreamsPeer::compactFold
-        : vectorFold(Path.of(told("TABLE_FILE")));
+    float[] table = floats(Path.of(told("TABLE_FILE")));
+    // A partition has a processor of its own, and so its users' vectors.
+    Supplier<Fold> folds = told("RECORD").equals("compact") ? () -> new CompactFold(table) : () -> vectorFold(table);
     var supplier = variant[0].equals("rocksdb")
         ? Stores.persistentKeyValueStore(STORE)
         : Stores.inMemoryKeyValueStore(STORE);
@@ -162,14 +230,17 @@ public final class KafkaStreamsPeer {
         .withCachingEnabled()
         .withLoggingEnabled(Map.of()));
     builder.stream(told("TOPIC"), Consumed.with(Serdes.Bytes(), Serdes.ByteArray()))
-        .process(() -> new FoldProcessor(fold), STORE);
+        .process(() -> new FoldProcessor(folds.get()), STORE);
     KafkaStreams streams = new KafkaStreams(builder.build(), settings(variant[1]));
     streams.setUncaughtExceptionHandler(error -> {
       error.printStackTrace();
       Runtime.getRuntime().halt(1);
       return StreamThreadExceptionResponse.SHUTDOWN_CLIENT;
     });
-    Runtime.getRuntime().addShutdownHook(new Thread(streams::close));
+    Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+      streams.close();
+      writeSample();
+    }));
     streams.start();
   }
 }

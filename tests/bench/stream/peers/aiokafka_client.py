@@ -39,7 +39,7 @@ async def _state(consumer: Any, producer: Any, task: Task, fold: Fold) -> None:
             for record in records:
                 event = loads(record.value)
                 key = record.key
-                state[key] = fold(state.get(key), event["ts"], int(event["item_id"][1:]))
+                state[key] = fold(key, state.get(key), event["ts"], int(event["item_id"][1:]))
                 changed.add(key)
             offsets[partition] = records[-1].offset + 1
         if time.monotonic() < due or not offsets:
@@ -82,7 +82,7 @@ async def _main() -> None:
         bootstrap_servers=task.bootstrap, compression_type="lz4", max_batch_size=_BATCH_BYTES, linger_ms=20
     )
     await producer.start()
-    await _state(consumer, producer, task, fold_of(task.record, task.table_file))
+    await _state(consumer, producer, task, fold_of(task))
 
 
 def main() -> None:

@@ -25,16 +25,17 @@ _BATCH = 5_000
 
 def _flow(task: Task) -> Any:
     progress = Progress(task.progress_file)
-    fold = fold_of(task.record, task.table_file)
+    fold = fold_of(task)
     loads = orjson.loads
 
     def keyed(message: Any) -> tuple[str, Any]:
-        return message.key.decode(), (message.partition, message.offset, loads(message.value))
+        # A fold is not told its key, which the vectors in memory go by.
+        return message.key.decode(), (message.key, message.partition, message.offset, loads(message.value))
 
     def update(record: bytes | None, told: Any) -> tuple[bytes, list[None]]:
-        partition, offset, event = told
+        key, partition, offset, event = told
         progress.reached(partition, offset + 1)
-        return fold(record, event["ts"], int(event["item_id"][1:])), []
+        return fold(key, record, event["ts"], int(event["item_id"][1:])), []
 
     flow = Dataflow("job")
     source = kop.input(

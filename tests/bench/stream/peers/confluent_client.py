@@ -53,7 +53,7 @@ def _state(consumer: Any, task: Task, fold: Fold) -> None:
         for message in _checked(consumer.consume(_BATCH, _WAIT_S)):
             event = loads(message.value())
             key = message.key()
-            records[key] = fold(records.get(key), event["ts"], int(event["item_id"][1:]))
+            records[key] = fold(key, records.get(key), event["ts"], int(event["item_id"][1:]))
             dirty[key] = message.partition()
             offsets[message.partition()] = message.offset() + 1
         if time.monotonic() < due or not offsets:
@@ -86,7 +86,7 @@ def main() -> None:
     if task.variant == "decode":
         _decode(consumer, Progress(task.progress_file))
     else:
-        _state(consumer, task, fold_of(task.record, task.table_file))
+        _state(consumer, task, fold_of(task))
 
 
 if __name__ == "__main__":

@@ -61,13 +61,13 @@ def _agent(app: Any, task: Task) -> Any:
     if task.variant == "take":
         return by_take
     table = app.Table("state", key_type=bytes, value_type=bytes, partitions=task.partitions)
-    fold = fold_of(task.record, task.table_file)
+    fold = fold_of(task)
 
     async def by_table(stream: Any) -> None:
         async for event in stream.events():
             values = loads(event.value)
             key = event.key
-            table[key] = fold(table.get(key), values["ts"], int(values["item_id"][1:]))
+            table[key] = fold(key, table.get(key), values["ts"], int(values["item_id"][1:]))
 
     return by_table
 

@@ -16,7 +16,7 @@ _KEY = "s"
 def main() -> None:
     """Run until killed."""
     task = Task.from_environment()
-    fold = fold_of(task.record, task.table_file)
+    fold = fold_of(task)
     app = Application(
         broker_address=task.bootstrap,
         consumer_group=task.group,
@@ -31,11 +31,11 @@ def main() -> None:
     events = app.topic(task.topic, key_deserializer="bytes", value_deserializer="bytes")
     loads = orjson.loads
 
-    def update(value: bytes, state: Any) -> None:
+    def update(value: bytes, key: bytes, _timestamp: int, _headers: Any, state: Any) -> None:
         event = loads(value)
-        state.set_bytes(_KEY, fold(state.get_bytes(_KEY), event["ts"], int(event["item_id"][1:])))
+        state.set_bytes(_KEY, fold(key, state.get_bytes(_KEY), event["ts"], int(event["item_id"][1:])))
 
-    app.dataframe(events).update(update, stateful=True)
+    app.dataframe(events).update(update, stateful=True, metadata=True)
     app.run()
 
 
