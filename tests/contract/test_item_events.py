@@ -23,6 +23,7 @@ from streams.wire.signals import (
     item_events,
     seal,
 )
+from tests.support.strategies import as_rows, item_event_rows
 
 ROWS = [ItemEvent(2**63, "i1", 1, 1_700_000_000_000, ("h2", "h1")), ItemEvent(1, "物", 3, 1_700_000_000_001)]
 VERSION_1 = bytes.fromhex(
@@ -39,15 +40,6 @@ VERSION_2 = bytes.fromhex(
     "01" "03"
     "69310ae789a90a68320a6831"
 )  # fmt: skip
-
-
-def as_rows(events: ItemEvents) -> list[ItemEvent]:
-    """The columns as rows, in plain loops."""
-    columns = (events.user, events.item, events.type_code, events.ts_ms, events.previous)
-    return [
-        ItemEvent(user, events.ids[item], code, ts_ms, tuple(events.ids[index] for index in previous if index >= 0))
-        for user, item, code, ts_ms, previous in zip(*(column.tolist() for column in columns), strict=True)
-    ]
 
 
 def test_columns_are_written() -> None:
@@ -123,20 +115,9 @@ def test_no_bytes_do_harm(body: bytes, version: int) -> None:
 
 
 IDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=40)
-BATCHES = st.lists(
-    st.builds(
-        ItemEvent,
-        st.integers(0, 2**64 - 1),
-        IDS,
-        st.integers(0, 5),
-        st.integers(0, 10**13),
-        st.lists(IDS, max_size=3).map(tuple),
-    ),
-    max_size=20,
-)
 
 
-@given(BATCHES)
+@given(item_event_rows(IDS, most=20))
 def test_what_is_written_is_read(rows: list[ItemEvent]) -> None:
     """Any batch comes back as it was."""
     assert rows == as_rows(decode_item_events(encode_item_events(item_events(rows))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 
@@ -66,17 +65,13 @@ def slow(scene: Scene) -> None:
 
 def silent(scene: Scene) -> None:
     """Connections are taken and nothing is said."""
-    assert scene.redis is not None
-    assert scene.redis.process is not None
     worker = scene.worker()
     scene.send()
     scene.settle()
-    scene.redis.process.signal(signal.SIGSTOP)
-    lists_flow(scene, worker)
+    with scene.redis_silent():
+        lists_flow(scene, worker)
 
-    assert worker.metric("freshet_cache_owed") > 0
-
-    scene.redis.process.signal(signal.SIGCONT)
+        assert worker.metric("freshet_cache_owed") > 0
 
 
 def full(scene: Scene) -> None:

@@ -6,6 +6,7 @@ Every row ends the same way: what was broken is mended, and topics and Redis are
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections import Counter
@@ -175,6 +176,17 @@ class Scene:
         started = Traffic(self, stream, rate)
         started.start()
         return started
+
+    @contextmanager
+    def redis_silent(self) -> Iterator[None]:
+        """Have the row's own Redis take connections and say nothing, until the end of the block."""
+        assert self.redis is not None
+        assert self.redis.process is not None
+        self.redis.process.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.redis.process.signal(signal.SIGCONT)
 
     def settle(self, timeout_s: float = 120.0) -> None:
         """Wait until every event is consumed and no worker owes a list."""

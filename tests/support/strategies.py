@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from streams.settings import EVENT_TYPES
 from streams.wire.events import TYPE_CODES, Event, event_hash
+from streams.wire.signals import ItemEvent, ItemEvents
 
 START_MS = 1_700_000_000_000
 LATENESS_MS = 100_000
@@ -108,3 +109,25 @@ def logs(max_events: int = 500) -> st.SearchStrategy[Log]:
 
 
 seeds = st.integers(0, 2**32)
+
+
+def item_event_rows(ids: st.SearchStrategy[str], most: int = 30) -> st.SearchStrategy[list[ItemEvent]]:
+    """Up to `most` rows of `item-events`, of items drawn from `ids`."""
+    row = st.builds(
+        ItemEvent,
+        st.integers(0, 2**64 - 1),
+        ids,
+        st.integers(0, 5),
+        st.integers(0, 10**13),
+        st.lists(ids, max_size=3).map(tuple),
+    )
+    return st.lists(row, max_size=most)
+
+
+def as_rows(events: ItemEvents) -> list[ItemEvent]:
+    """Return the columns of `item-events` as rows, in plain loops."""
+    columns = (events.user, events.item, events.type_code, events.ts_ms, events.previous)
+    return [
+        ItemEvent(user, events.ids[item], code, ts_ms, tuple(events.ids[index] for index in previous if index >= 0))
+        for user, item, code, ts_ms, previous in zip(*(column.tolist() for column in columns), strict=True)
+    ]
