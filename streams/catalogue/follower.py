@@ -81,6 +81,7 @@ class Follower:
         self._served: Served | None = None
         self._next: dict[Place, int] = {}
         self._unread: set[Place] = set()
+        self._assigned: set[Place] = set()
         self._outstanding: deque[Future[object]] = deque()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="catalogue-follower", daemon=True)
@@ -119,7 +120,6 @@ class Follower:
         places = self._places(consumer)
         models = full_name(self._settings, "models")
         self._next = {place: OFFSET_BEGINNING for place in places if place[0] == models}
-        self._unread = set(self._next)
         self._assign(consumer)
         answered = self._clock()
         probe = next(iter(places))
@@ -129,7 +129,6 @@ class Follower:
                 if len(self._next) < len(places):
                     fresh = places - set(self._next)
                     self._next.update(dict.fromkeys(fresh, OFFSET_BEGINNING))
-                    self._unread |= {place for place in fresh if self._counts(place)}
                     self._assign(consumer)
                 if not self._unread and self._drain(0):
                     self.loaded.set()
@@ -156,7 +155,27 @@ class Follower:
         return self._names[place[0]] != "item-vectors" or self._served is not None
 
     def _assign(self, consumer: Consumer) -> None:
-        consumer.assign([TopicPartition(*place, offset) for place, offset in self._next.items() if self._counts(place)])
+        """
+        Begin to read what counts and is not read yet.
+
+        Nothing is taken from the client again: a partition that is removed twice in quick succession, which any second
+        `assign` does, aborts the process (librdkafka #5573).
+        """
+        fresh = [place for place in self._next if self._counts(place) and place not in self._assigned]
+        if fresh:
+            consumer.incremental_assign([TopicPartition(*place, self._next[place]) for place in fresh])
+            self._assigned.update(fresh)
+            if not self.loaded.is_set():
+                self._unread.update(fresh)
+
+    def _reread_vectors(self, consumer: Consumer) -> None:
+        """Read the vectors again from their beginning, where any were read."""
+        for place, offset in self._next.items():
+            if self._names[place[0]] == "item-vectors" and offset != OFFSET_BEGINNING:
+                consumer.seek(TopicPartition(*place, OFFSET_BEGINNING))
+                self._next[place] = OFFSET_BEGINNING
+                if not self.loaded.is_set():
+                    self._unread.add(place)
 
     def _step(self, consumer: Consumer) -> None:
         """Read what is there, wait a moment where nothing is, and hand over what it says."""
@@ -172,10 +191,7 @@ class Follower:
                 self._outstanding.append(future)
             self._drain(MAX_OUTSTANDING)
         if self._served != served:
-            vectors = {place for place in self._next if self._names[place[0]] == "item-vectors"}
-            self._next.update(dict.fromkeys(vectors, OFFSET_BEGINNING))
-            if not self.loaded.is_set():
-                self._unread |= vectors
+            self._reread_vectors(consumer)
             self._assign(consumer)
 
     def _decode(self, messages: Sequence[Message]) -> list[CatalogueRecord]:

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import numpy as np
 import orjson
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
+from streams.catalogue import follower as module
 from streams.catalogue.follower import MAX_BATCH, MAX_OUTSTANDING, Follower
 from streams.catalogue.matrix import Applied, Catalogue
 from streams.catalogue.records import CatalogueRecord, ResetVectors
@@ -186,6 +187,41 @@ def test_another_served_space_replaces_every_vector(settings_for: SettingsFor) -
         shop.flush()
         eventually(lambda: loop.angle("c") == 0.7)
         assert loop.angle("a") == 0.5
+
+
+def test_no_partition_is_taken_from_the_client_again(
+    settings_for: SettingsFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition that is removed twice in quick succession aborts the process (librdkafka #5573)."""
+    assigned: list[tuple[str, int]] = []
+
+    class Watched(Consumer):  # type: ignore[misc]  # confluent_kafka ships no types
+        def incremental_assign(self, places: list[TopicPartition]) -> None:
+            assigned.extend((place.topic, place.partition) for place in places)
+            super().incremental_assign(places)
+
+        def assign(self, _: list[TopicPartition]) -> None:
+            raise AssertionError("assign() removes what was assigned before")
+
+    def watched(settings: Settings, **options: object) -> Consumer:
+        group = {"group_id": "watched", "enable_partition_eof": True, "enable_auto_commit": False}
+        return Watched(librdkafka_config(settings, isolation_level="read_committed", **group, **options))
+
+    monkeypatch.setattr(module, "reader", watched)
+    settings = settings_for()
+    shop, loop = Shop(settings), Loop()
+    shop.vector(OLD, "a", 0.5)
+    shop.vector(NEW, "a", 1.5)
+    shop.serve(OLD)
+    shop.flush()
+    with following(settings, loop) as follower:
+        assert follower.loaded.wait(20)
+        for fingerprint, expected in ((NEW, 1.5), (OLD, 0.5)):
+            shop.serve(fingerprint)
+            shop.flush()
+            eventually(lambda expected=expected: loop.angle("a") == expected)  # type: ignore[misc]  # as above
+
+    assert len(assigned) == len(set(assigned))
 
 
 def test_reading_waits_for_a_slow_worker(settings_for: SettingsFor) -> None:
