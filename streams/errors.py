@@ -42,8 +42,12 @@ class CommitError(DependencyError):
     """A transaction failed and was aborted; the process ends and the records are read again."""
 
 
+class BrokenTransactionError(CommitError):
+    """The open transaction takes no more records; its commit, which asks the coordinator, says what became of it."""
+
+
 class FencedError(FreshetError):
-    """Another worker has taken this partition; it is dropped at once, nothing of ours was committed."""
+    """Another worker has taken this partition, or may have; it is dropped at once, nothing of ours was committed."""
 
 
 class RecordFormatError(FreshetError):

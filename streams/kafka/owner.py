@@ -18,7 +18,7 @@ import structlog
 from confluent_kafka import Message
 
 from streams import metrics
-from streams.errors import CommitError, FencedError
+from streams.errors import BrokenTransactionError, CommitError, FencedError
 from streams.kafka.alignment import Aligner, Slice
 from streams.kafka.bulk_read import Progress, read_to_end
 from streams.kafka.deadline import Deadline
@@ -299,9 +299,22 @@ class Owner:
             self._outbox.extend(records)
             return
         try:
-            self._transactions.produce(records)
+            self._produce(records)
         except FencedError as error:
             self._on_fenced(self, error)
+
+    def _produce(self, records: Sequence[OutRecord]) -> None:
+        """
+        Add records to the open transaction; to one that is broken in vain.
+
+        A process that was stopped for long wakes to a transaction whose records have timed out. Only its commit, which
+        is due within the commit interval, asks the coordinator whose partition it is by now.
+        """
+        try:
+            self._transactions.produce(records)
+        except BrokenTransactionError as error:
+            self._dirty = True
+            _LOG.warning("transaction_broken", partition=self.partition, error=str(error))
 
     async def commit(self, deadline: Deadline) -> None:
         """
@@ -351,7 +364,7 @@ class Owner:
         metrics.COMMITS.labels(self._role, "ok").inc()
         waiting, self._outbox = self._outbox, []
         if not self._shut:
-            self._transactions.produce(waiting)
+            self._produce(waiting)
 
     async def release(self, deadline: Deadline) -> Kept | None:
         """

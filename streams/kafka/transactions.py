@@ -25,7 +25,7 @@ from confluent_kafka import (
 )
 
 from streams import metrics
-from streams.errors import CommitError, DependencyError, FencedError, TopicMismatchError
+from streams.errors import BrokenTransactionError, CommitError, DependencyError, FencedError, TopicMismatchError
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.deadline import Deadline
 from streams.kafka.partitioner import LIBRDKAFKA_PARTITIONER
@@ -45,6 +45,8 @@ _GRACE_S = 2.0
 #: What a producer that broke in a request under way answers to `produce`, without the reason.
 _BARE = {KafkaError._FATAL, KafkaError._STATE}  # noqa: SLF001 -- public constants
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001 -- public constant
+#: What is answered when the transaction is not open any more, and nobody has taken the partition since.
+_EXPIRED = {KafkaError.INVALID_TXN_STATE}
 
 
 class OutRecord(NamedTuple):
@@ -201,7 +203,7 @@ class PartitionTransactions:
         Raises
         ------
         FencedError, CommitError
-            When the producer can send no more.
+            When the producer can send no more; `BrokenTransactionError` when only `commit` can tell why.
 
         """
         assert self._producer is not None
@@ -236,7 +238,8 @@ class PartitionTransactions:
         Raises
         ------
         FencedError
-            Another worker owns the partition; nothing was committed.
+            Another worker owns the partition, or may by now: this process was stopped for longer than a transaction
+            may last. Nothing was committed.
         CommitError
             The transaction was aborted; the process must end and read again.
 
@@ -279,24 +282,44 @@ class PartitionTransactions:
             self._written = 0
             producer.begin_transaction()
         except KafkaException as error:
-            translated = self._translated(error, "committing")
-            if not isinstance(translated, FencedError):
-                self._abort(producer, deadline)
-            raise translated from error
+            raise self._abandoned(producer, self._cause(error), deadline) from error
 
-    def _abort(self, producer: Producer, deadline: Deadline) -> None:
-        """Abort so that read-committed readers need not wait for the transaction's timeout; best effort."""
+    def _abandoned(self, producer: Producer, cause: KafkaException, deadline: Deadline) -> FencedError | CommitError:
+        """
+        Abort, so that read-committed readers need not wait for the transaction's timeout; return what became of it.
+
+        A process that was stopped for longer than the transaction may last finds its records timed out by its own
+        clock; only the coordinator knows whose partition it is by now. Whether it was taken, the transaction had
+        expired, or the abort was in time: the partition can be dropped and, if nobody else has it, taken again.
+        """
+        translated = self._translated(cause, "committing")
+        if isinstance(translated, FencedError):
+            return translated
         try:
-            producer.abort_transaction(deadline.remaining_s())
+            _resumed(producer.abort_transaction, deadline)
         except KafkaException as error:
             _LOG.warning("transaction_abort_failed", partition=self._partition, error=_text(error))
+            over = error.args[0].code() in _FENCED | _EXPIRED
+            return self._translated(error, "aborting") if over else translated
+        return self._overslept(cause) if cause.args[0].code() == KafkaError._TIMED_OUT else translated  # noqa: SLF001 -- public constant
+
+    def _cause(self, error: KafkaException) -> KafkaException:
+        if error.args[0].code() in _BARE and self._producer is not None:
+            return _fatal_cause(self._producer, error)
+        return error
 
     def _translated(self, error: KafkaException, doing: str) -> FencedError | CommitError:
-        if error.args[0].code() in _BARE and self._producer is not None:
-            error = _fatal_cause(self._producer, error)
+        broken = error.args[0].code() in _BARE
+        error = self._cause(error)
         if error.args[0].code() in _FENCED:
             return FencedError(f"partition {self._partition} was taken by another worker while {doing}")
-        return CommitError(f"{doing} for partition {self._partition} failed: {_text(error)}")
+        if error.args[0].code() in _EXPIRED:
+            return self._overslept(error)
+        kind = BrokenTransactionError if broken else CommitError
+        return kind(f"{doing} for partition {self._partition} failed: {_text(error)}")
+
+    def _overslept(self, error: KafkaException) -> FencedError:
+        return FencedError(f"the transaction of partition {self._partition} lasted too long: {_text(error)}")
 
     def close(self) -> None:
         """Drop the clients; an open transaction is left to the next owner's fence, which aborts it."""

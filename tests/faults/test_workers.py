@@ -66,7 +66,7 @@ def asleep_a_minute(scene: Scene) -> None:
 
 
 def asleep_then_compacted(scene: Scene) -> None:
-    """Ninety seconds; then the changelog is compacted, and whoever restores from it finds the same."""
+    """Longer than a transaction may last; then topics are compacted, and whoever restores from them finds the same."""
     asleep(scene, 90)
     scene.check()
     compact(scene.settings, "user-state")
@@ -98,12 +98,12 @@ def storm(scene: Scene) -> None:
 @rows(
     Fault("F1", "worker killed", "SIGKILL three times in a replay", _HOLDS, killed, quick=True, timeout_s=420),
     Fault(
-        "F3", "worker asleep for 60 s", "SIGSTOP, another takes over, SIGCONT", _HOLDS, asleep_a_minute,
+        "F3", "worker asleep for 60 s", "SIGSTOP, another takes over, SIGCONT: it goes on", _HOLDS, asleep_a_minute,
         quick=True, timeout_s=420,
     ),
     Fault(
-        "F3", "worker asleep for 90 s, then compaction", "SIGSTOP, SIGCONT; topics compacted, all restarted", _HOLDS,
-        asleep_then_compacted, timeout_s=600,
+        "F3", "worker asleep for 90 s, then compaction", "SIGSTOP, SIGCONT: it goes on; topics compacted, restarts",
+        _HOLDS, asleep_then_compacted, timeout_s=600,
     ),
     Fault(
         "F4", "rebalance storm", "a second worker joins and leaves six times, by SIGTERM and SIGKILL", _HOLDS, storm,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +16,7 @@ from streams.kafka.deadline import Deadline
 from streams.kafka.transactions import OutRecord, PartitionTransactions
 from streams.settings import Settings
 from streams.topics import full_name
+from tests.support.roles import environment
 from tests.support.verifier import read_topic
 
 pytestmark = pytest.mark.integration
@@ -48,6 +52,33 @@ def test_a_fenced_owner_is_told_so_whichever_call_meets_it(
             zombie.commit([record], {full_name(settings, "clicks"): 1}, Deadline(10))
 
     assert [] == read_topic(settings, "user-state")
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_who_slept_longer_than_its_transaction_may_hears_that_it_is_over(
+    settings_for: Callable[..., Settings], *, taken: bool
+) -> None:
+    """By its own clock its records timed out; whether or not somebody took the partition, it drops and lives on."""
+    settings = settings_for(partitions=1)
+    timeout_ms = 2_000
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.support.sleeper", str(timeout_ms), _GROUP],
+        env=environment(settings),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as sleeper:
+        assert sleeper.stdout is not None
+        assert "stopping\n" == sleeper.stdout.readline()
+        if taken:
+            with opened(settings) as heir:
+                heir.commit([OutRecord(full_name(settings, "user-state"), b"u0", b"of the heir", 0)], {}, Deadline(10))
+        time.sleep(2 * timeout_ms / 1000)
+        sleeper.send_signal(signal.SIGCONT)
+        told, _ = sleeper.communicate(timeout=60)
+
+    assert "FencedError" == told.splitlines()[-1]
+    kept = [b"of the owner", b"of the heir"][: 1 + taken]
+    assert kept == [read.value for read in read_topic(settings, "user-state")]
 
 
 def test_the_changelogs_end_tells_whether_anybody_else_has_written(settings_for: Callable[..., Settings]) -> None:
