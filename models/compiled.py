@@ -43,7 +43,8 @@ def _compiled(function: Callable[P, R], *, fastmath: bool | set[str]) -> Callabl
     before = _OPTIONS.CACHE_DIR
     _OPTIONS.CACHE_DIR = str(_folder(Path(function.__code__.co_filename).parent))
     try:
-        decorate = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=fastmath)
+        # Always into its callers: our arguments are tuples of arrays, and a call copies a kilobyte of them.
+        decorate = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=fastmath, forceinline=True)
         return cast("Callable[P, R]", decorate(function))
     finally:
         _OPTIONS.CACHE_DIR = before

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from models.compiled import compiled
+from models.hashing import siphash
+
 _FIRST_BYTES = 16_384
 _FIRST_ROWS = 1_024
+_FIRST_PLACES = 4_096
+#: A place of the table in which ids are looked up: part of an id's hash, and its row, -1 for a free place.
+_PLACE: Final = np.dtype([("hash", np.uint64), ("row", np.int64)])
+
+_Bytes = npt.NDArray[np.uint8]
+_Spans = npt.NDArray[np.int32]
 
 
 class ItemNames(NamedTuple):
@@ -34,6 +44,9 @@ class ItemIds:
         self.ids: list[str] = []
         self._pool = np.zeros(_FIRST_BYTES, np.uint8)
         self._at = np.zeros(_FIRST_ROWS + 1, np.int64)
+        self._key = np.frombuffer(os.urandom(16), np.uint64)
+        self._table = _empty(_FIRST_PLACES)
+        self._indexed = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,6 +76,30 @@ class ItemIds:
         """Return the rows (n,) int64 of ids, -1 for those never met; changes nothing."""
         return np.array(list(map(self.row_of.get, item_ids, itertools.repeat(-1))), np.int64)
 
+    def look_up(self, pool: _Bytes, at: _Spans, size: _Spans) -> npt.NDArray[np.int32]:
+        """
+        Return the rows (n,) int32 of ids that stand in a buffer as UTF-8, -1 for those never met.
+
+        Parameters
+        ----------
+        pool
+            The buffer, uint8, read-only.
+        at, size
+            (n,) int32, where each id begins and its bytes.
+
+        """
+        if self._indexed < len(self.ids):
+            places = len(self._table)
+            while places < 2 * len(self.ids):
+                places *= 4
+            if places > len(self._table):
+                self._table, self._indexed = _empty(places), 0
+            _index(self._table, self._key, self.names, self._indexed)
+            self._indexed = len(self.ids)
+        rows = np.empty(len(at), np.int32)
+        _look_up(self._table, self._key, self.names, pool, at, size, rows)
+        return rows
+
     def _add(self, item_id: str) -> int:
         row = len(self.ids)
         encoded = item_id.encode()
@@ -77,3 +114,50 @@ class ItemIds:
         self.row_of[item_id] = row
         self.ids.append(item_id)
         return row
+
+
+def _empty(places: int) -> npt.NDArray[Any]:
+    table = np.zeros(places, _PLACE)
+    table["row"] = -1
+    return table
+
+
+@compiled
+def _index(table: npt.NDArray[Any], key: npt.NDArray[np.uint64], names: ItemNames, first: int) -> None:
+    """Put the rows from `first` on into the table, by linear probing."""
+    last = np.uint64(len(table) - 1)
+    for row in range(first, len(names.at) - 1):
+        hashed, _ = siphash(names.pool, names.at[row], names.at[row + 1] - names.at[row], key)
+        at = np.int64(hashed & last)
+        while table[at].row >= 0:
+            at = np.int64(np.uint64(at + 1) & last)
+        table[at].hash = hashed
+        table[at].row = row
+
+
+@compiled
+def _look_up(
+    table: npt.NDArray[Any], key: npt.NDArray[np.uint64], names: ItemNames, pool: _Bytes, at: _Spans, size: _Spans,
+    rows: npt.NDArray[np.int32],
+) -> None:  # fmt: skip
+    last = np.uint64(len(table) - 1)
+    for number in range(len(rows)):
+        hashed, _ = siphash(pool, at[number], size[number], key)
+        place = np.int64(hashed & last)
+        while table[place].row >= 0 and not (
+            table[place].hash == hashed and _same(names, table[place].row, pool, at[number], size[number])
+        ):
+            place = np.int64(np.uint64(place + 1) & last)
+        rows[number] = table[place].row
+
+
+@compiled
+def _same(names: ItemNames, row: int, pool: _Bytes, at: int, size: int) -> bool:
+    """Whether a row's id is what stands in the buffer."""
+    first = names.at[row]
+    if names.at[row + 1] - first != size:
+        return False
+    same = 0
+    while same < size and names.pool[first + same] == pool[at + same]:
+        same += 1
+    return same == size

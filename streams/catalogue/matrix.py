@@ -229,6 +229,12 @@ class Catalogue:
         """Return the rows (n,) int64 of items, -1 for those never met; changes nothing."""
         return self._ids.find(ids)
 
+    def look_up(
+        self, pool: npt.NDArray[np.uint8], at: npt.NDArray[np.int32], size: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.int32]:
+        """Return the rows (n,) int32 of ids in a buffer, -1 for those never met; see `ItemIds.look_up`."""
+        return self._ids.look_up(pool, at, size)
+
     def item_id(self, row: int) -> str:
         """Return the id of a row."""
         return self._ids.text(row)

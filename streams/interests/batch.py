@@ -3,11 +3,86 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cached_property
+from typing import Final, NamedTuple, final, overload
 
-from streams.interests.columns import Int32, Int64, UInt8, UInt64
+import numpy as np
+
+from streams.interests.columns import Bool, Int32, Int64, Records, UInt8, UInt64
 from streams.wire.events import Event
+
+#: One interaction as it was read: time, name within its user, the record it came in, and where its ids stand.
+EVENT: Final = np.dtype(
+    [
+        ("ts", np.int64),
+        ("event_hash", np.uint64),
+        ("offset", np.int64),
+        ("record_ms", np.int64),
+        ("user_at", np.int32),
+        ("user_size", np.int32),
+        ("item_at", np.int32),
+        ("item_size", np.int32),
+        ("event_at", np.int32),
+        ("event_size", np.int32),
+        ("kind", np.uint8),
+    ],
+    align=True,
+)
+
+
+@final
+class Texts(Sequence[str]):
+    """
+    n texts that stand somewhere in one buffer.
+
+    >>> texts = Texts.of(["a", "bc"])
+    >>> list(texts), texts.at.tolist(), texts.size.tolist()
+    (['a', 'bc'], [0, 1], [1, 2])
+
+    Attributes
+    ----------
+    raw
+        The buffer; what stands there is UTF-8.
+    at, size
+        (n,) int32, where each begins and its bytes.
+
+    """
+
+    __slots__ = ("at", "raw", "size")
+
+    def __init__(self, raw: bytes, at: Int32, size: Int32) -> None:
+        self.raw = raw
+        self.at = at
+        self.size = size
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Texts:
+        """Return texts in a buffer of their own."""
+        encoded = [text.encode() for text in texts]
+        size = np.fromiter(map(len, encoded), np.int32, len(encoded))
+        return cls(b"".join(encoded), np.cumsum(size, dtype=np.int32) - size, size)
+
+    @property
+    def pool(self) -> UInt8:
+        """The buffer as an array, (bytes,) uint8, read-only."""
+        return np.frombuffer(self.raw, np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Texts: ...
+
+    def __getitem__(self, place: int | slice) -> str | Texts:
+        if isinstance(place, slice):
+            return Texts(self.raw, self.at[place], self.size[place])
+        at = int(self.at[place])
+        return self.raw[at : at + int(self.size[place])].decode()
 
 
 class EventBatch(NamedTuple):
@@ -30,9 +105,9 @@ class EventBatch(NamedTuple):
 
     """
 
-    users: list[str]
-    items: list[str]
-    event_ids: list[str]
+    users: Texts
+    items: Texts
+    event_ids: Texts
     ts: Int64
     event_hash: UInt64
     kind: UInt8
@@ -40,8 +115,29 @@ class EventBatch(NamedTuple):
     record_ms: Int64
     impressions: list[Event]
 
+    @classmethod
+    def of(cls, raw: bytes, events: Records, impressions: list[Event]) -> EventBatch:
+        """Return interactions `EVENT`, in any order, whose ids stand in `raw`, and impressions, as a batch."""
+        ts, names = events["ts"], events["event_hash"]
+        # Of one topic they mostly are in order already.
+        if (ts[:-1] >= ts[1:]).any():
+            events = events[np.lexsort((names, ts))]
+        impressions.sort(key=lambda event: (event.ts_ms, event.event_hash))
+        columns = {name: np.ascontiguousarray(events[name]) for name in EVENT.names or ()}
+        return cls(
+            users=Texts(raw, columns["user_at"], columns["user_size"]),
+            items=Texts(raw, columns["item_at"], columns["item_size"]),
+            event_ids=Texts(raw, columns["event_at"], columns["event_size"]),
+            ts=columns["ts"],
+            event_hash=columns["event_hash"],
+            kind=columns["kind"],
+            offset=columns["offset"],
+            record_ms=columns["record_ms"],
+            impressions=impressions,
+        )
 
-@dataclass(slots=True)
+
+@dataclass
 class FoldResult:
     """
     What one run of events did; arrays follow the interactions of the batch.
@@ -52,8 +148,8 @@ class FoldResult:
         (n,) row of the user, row of the item, what became of the event.
     previous
         (n, 3) item rows met just before an applied event, newest first, -1 where none.
-    dirty
-        Row of each user who is owed a list to the index of the last event that made it so.
+    changed
+        (n,) whether the event changed what its user's list is made of.
     applied, late, duplicates
         Events by type name and outcome, impressions included.
 
@@ -63,7 +159,13 @@ class FoldResult:
     items: Int32
     outcome: UInt8
     previous: Int32
-    dirty: dict[int, int]
+    changed: Bool
     applied: Counter[str] = field(default_factory=Counter)
     late: Counter[str] = field(default_factory=Counter)
     duplicates: Counter[str] = field(default_factory=Counter)
+
+    @cached_property
+    def dirty(self) -> dict[int, int]:
+        """Row of each user who is owed a list to the index of the last event that made it so."""
+        at_changed = np.flatnonzero(self.changed)
+        return dict(zip(self.rows[at_changed].tolist(), at_changed.tolist(), strict=True))

@@ -40,7 +40,7 @@ from streams.interests.columns import (
     Store,
     UInt8,
 )
-from streams.interests.sums import LONG, SHORT, add, advance
+from streams.interests.sums import LONG, SHORT, add, follow
 
 #: What became of an event: nothing new; joined; too old to be placed; a newer copy of a known one took its place.
 DUPLICATE: Final = 0
@@ -93,7 +93,8 @@ def _interact(store: Store, rules: Rules, items: Items, batch: Batch, at: int, p
     if users[row].first_ts == 0 or ts < users[row].first_ts:
         users[row].first_ts = ts
     if not users[row].stale:
-        _follow(store, rules, items, row, ts, batch.item[at], batch.kind[at])
+        users[row].folds += 1
+        follow(users, store.sums, items, rules, row, ts, batch.item[at], batch.kind[at])
     _trim(store, rules, items, row)
     return APPLIED
 
@@ -255,21 +256,6 @@ def _prune(store: Store, rules: Rules, items: Items, row: int, now: int) -> None
             store.tally_items[kept] = store.tally_items[first + place]
             kept += 1
     users[row].tally_n = kept - first
-
-
-@compiled
-def _follow(store: Store, rules: Rules, items: Items, row: int, ts: int, item: int, kind: int) -> None:
-    """Let the sums take an interaction in; dislikes only move their time."""
-    users = store.users
-    users[row].folds += 1
-    if ts > users[row].sums_at:
-        advance(users, store.sums, rules.half_lives_ms, row, ts)
-    if rules.negative[kind]:
-        return
-    age = users[row].sums_at - ts
-    for part in (SHORT, LONG):
-        weight = rules.weights[kind] * math.exp2(-age / rules.half_lives_ms[part])
-        add(users, store.sums, items.vectors, row, part, item, weight)
 
 
 @compiled

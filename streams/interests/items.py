@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from streams.catalogue.ids import ItemNames
-from streams.interests.columns import Float32, Int32, Int64
+from streams.interests.columns import Float32, Int32, Int64, UInt8
 
 
 class ItemVectors(Protocol):
@@ -34,6 +34,9 @@ class ItemVectors(Protocol):
 
     def rows(self, item_ids: Sequence[str]) -> Int32:
         """Return the dense row of each item, made if unknown; may grow the arrays."""
+
+    def look_up(self, pool: UInt8, at: Int32, size: Int32) -> Int32:
+        """Return the row of each id that stands in a buffer, -1 for those never met."""
 
     def item_id(self, row: int) -> str:
         """Return the id of a row."""

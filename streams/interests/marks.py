@@ -24,21 +24,23 @@ class Marks:
     ----------
     at_ms
         User to the time of the erasure, ms: records appended up to then are not the user's. The same dict for good.
+    newest_ms
+        No mark is newer; -1 before the first.
 
     """
 
     def __init__(self, budget: Budget) -> None:
         self.at_ms: dict[str, int] = {}
         self._budget = budget
-        self._newest_ms = 0
+        self.newest_ms = -1
         self._in_order = True
         self._owed: set[str] = set()
 
     def put(self, user_id: str, at_ms: int, *, cache_owed: bool = False) -> None:
         """Mark a user; `cache_owed` says that the cache has still to forget the user."""
         self.drop(user_id)
-        self._in_order &= at_ms >= self._newest_ms
-        self._newest_ms = max(at_ms, self._newest_ms)
+        self._in_order &= at_ms >= self.newest_ms
+        self.newest_ms = max(at_ms, self.newest_ms)
         self.at_ms[user_id] = at_ms
         self._budget.add_bytes(_MARK_BYTES)
         if cache_owed:

@@ -19,11 +19,12 @@ from streams import metrics
 from streams.errors import RecordFormatError
 from streams.interests import codec
 from streams.interests.arenas import move_recent, move_tallies, release
-from streams.interests.batch import EventBatch, FoldResult
+from streams.interests.batch import EventBatch, FoldResult, Texts
 from streams.interests.budget import Budget
 from streams.interests.cold import ColdUsers
-from streams.interests.columns import Batch, Int64, Items, Rules, empty_store, with_room, with_rows
+from streams.interests.columns import Batch, Int32, Int64, Items, Rules, empty_store, with_room, with_rows
 from streams.interests.fold import APPLIED, DUPLICATE, LATE, REPLACED, fold
+from streams.interests.index import UserIndex
 from streams.interests.items import ItemVectors
 from streams.interests.margin import Margin
 from streams.interests.marks import Marks
@@ -72,6 +73,8 @@ class Slab:
     erased
         When each erased user was erased, ms: records appended up to then are not theirs. A user of whom nothing else
         is left is only here.
+    marks
+        The same, as they are kept.
 
     """
 
@@ -79,8 +82,8 @@ class Slab:
         self.user_ids: list[str] = []
         self._items = items
         self.budget = budget or Budget(settings.max_hot_users, settings.max_state_bytes)
-        self._marks = Marks(self.budget)
-        self.erased = self._marks.at_ms
+        self.marks = Marks(self.budget)
+        self.erased = self.marks.at_ms
         self._lateness_ms = round(settings.lateness_s * 1000)
         self.rules = Rules(
             lateness_ms=self._lateness_ms,
@@ -91,6 +94,7 @@ class Slab:
             * np.array([settings.half_life_short_s, settings.half_life_long_s, settings.half_life_negative_s]),
         )
         self._hot: dict[str, int] = {}
+        self._index = UserIndex()
         self._cold = ColdUsers(self.budget)
         self._free: list[int] = []
         self._heads: list[bytes] = []
@@ -111,9 +115,8 @@ class Slab:
         """
         # Step 1.
         self._runs += 1
-        self._make_room(len(batch.users) + len(batch.impressions))
-        rows = self._rows(batch.users)
-        items = self._items.rows(batch.items)
+        rows = self._find(batch.users, len(batch.impressions))
+        items = self._item_rows(batch.items)
         self.fit_vectors()
         # Step 2.
         count = len(rows)
@@ -123,16 +126,13 @@ class Slab:
         done = 0
         while (done := fold(self.store, self.rules, self.items(), columns, done, outcome, previous)) < count:
             self.store = with_room(self.store)
-        self.store.users["used_at"][rows] = self._runs
         changed = (outcome == APPLIED) | (outcome == REPLACED)
         # Step 3.
         for at in np.flatnonzero(_EXCLUDING[batch.kind]).tolist():
             margin = self._margin(int(rows[at]))
             changed[at] |= margin.exclude(batch.items[at], int(batch.ts[at]))
         self.store.users["changed"][rows[changed]] = True
-        at_changed = np.flatnonzero(changed)
-        dirty = dict(zip(rows[at_changed].tolist(), at_changed.tolist(), strict=True))
-        result = FoldResult(rows, items, outcome, previous, dirty)
+        result = FoldResult(rows, items, outcome, previous, changed)
         codes = np.bincount(batch.kind.astype(np.int64) * len(_OUTCOMES) + outcome)
         for code in np.flatnonzero(codes).tolist():
             counts: Counter[str] = getattr(result, _OUTCOMES[code % len(_OUTCOMES)])
@@ -243,12 +243,12 @@ class Slab:
             codec.check(value)
         # Behind the others: the changelog's order is the order in which users were written last.
         self.forget(user_id)
-        self._marks.drop(user_id)
+        self.marks.drop(user_id)
         if value is None:
             return
         mark = codec.is_mark(value)
         if erased_at_ms := codec.erased_at_ms(value):
-            self._marks.put(user_id, erased_at_ms, cache_owed=mark and codec.is_pending(value))
+            self.marks.put(user_id, erased_at_ms, cache_owed=mark and codec.is_pending(value))
         if not mark:
             self._cold.put(user_id, value)
 
@@ -298,6 +298,24 @@ class Slab:
 
     # Rows
 
+    def _find(self, user_ids: Texts, others: int) -> Int64:
+        """Return the row of each user, making rows for those who have none, with room for that and for others."""
+        rows = self._index.find(user_ids)
+        self.store.users["used_at"][rows[rows >= 0]] = self._runs
+        missing = np.flatnonzero(rows < 0).tolist()
+        self._make_room(len(missing) + others)
+        if missing:
+            rows[missing] = self._rows([user_ids[at] for at in missing])
+        return rows
+
+    def _item_rows(self, item_ids: Texts) -> Int32:
+        """Return the row of each item, making rows for those never met."""
+        rows = self._items.look_up(item_ids.pool, item_ids.at, item_ids.size)
+        missing = np.flatnonzero(rows < 0).tolist()
+        if missing:
+            rows[missing] = self._items.rows([item_ids[at] for at in missing])
+        return rows
+
     def _rows(self, user_ids: Sequence[str]) -> Int64:
         """Return the row of each user, making rows for those who have none."""
         found: list[Any] = list(map(self._hot.get, user_ids))
@@ -318,6 +336,7 @@ class Slab:
         row = self._free.pop()
         self.user_ids[row] = user_id
         self._hot[user_id] = row
+        self._index.put(user_id, row)
         self._heads[row] = codec.NO_HEAD
         users = self.store.users
         users["user_hash"][row] = user_hash(user_id)
@@ -378,9 +397,9 @@ class Slab:
         users = self.store.users
         rows = np.fromiter(self._hot.values(), np.int64, len(self._hot))
         count = min(len(rows), max(excess, len(rows) // _COOL_SHARE))
-        # A changed row's next record is still to be written, which is done from columns.
-        rows = rows[np.argsort(users["used_at"][rows], kind="stable")]
-        rows = rows[~users["changed"][rows]][:count]
+        # A changed row's next record is still to be written, which is done from columns; the others are in this run.
+        rows = rows[~users["changed"][rows] & (users["used_at"][rows] < self._runs)]
+        rows = rows[np.argsort(users["used_at"][rows], kind="stable")][:count]
         owed = users["owed"][rows].tolist()
         for row, (user_id, record) in zip(rows.tolist(), self.copy(rows, owed).records(), strict=True):
             self._leave(row, user_id)
@@ -389,6 +408,7 @@ class Slab:
 
     def _leave(self, row: int, user_id: str) -> None:
         del self._hot[user_id]
+        self._index.drop(user_id)
         self._margins.pop(row, None)
         self.user_ids[row] = ""
         self._heads[row] = codec.NO_HEAD
@@ -411,7 +431,7 @@ class Slab:
         The record says that the cache has still to forget the user.
         """
         self.forget(user_id)
-        self._marks.put(user_id, max(at_ms, self.erased.get(user_id, 0)))
+        self.marks.put(user_id, max(at_ms, self.erased.get(user_id, 0)))
         return self.mark(user_id, pending=True)
 
     def mark(self, user_id: str, *, pending: bool) -> bytes:
@@ -420,7 +440,7 @@ class Slab:
 
     def marks_owed(self) -> list[str]:
         """Return, once, the users whose marks said when they were restored that the cache has to forget them."""
-        return [user_id for user_id in self._marks.owed() if user_id not in self]
+        return [user_id for user_id in self.marks.owed() if user_id not in self]
 
     def expire_marks(self, before_ms: int, most: int) -> list[str]:
         """
@@ -428,7 +448,7 @@ class Slab:
 
         Return the users of whom nothing is held any more; the others' records are due without the mark.
         """
-        expired = self._marks.expire(before_ms, most)
+        expired = self.marks.expire(before_ms, most)
         for user_id in expired:
             if (row := self.row(user_id)) is not None:
                 self.write_again(row)
@@ -446,8 +466,9 @@ class Slab:
         """Give everything back to the budget."""
         self.budget.hot_users -= len(self._hot)
         self._hot.clear()
+        self._index.clear()
         self._cold.clear()
-        self._marks.clear()
+        self.marks.clear()
 
     def _grow_rows(self) -> None:
         before = len(self.user_ids)

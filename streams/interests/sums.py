@@ -27,26 +27,31 @@ CANCELLED: Final = 1.0 / 64.0
 
 
 @compiled
-def advance(users: Records, sums: Float32, half_lives_ms: Float64, row: int, ts: int) -> None:
-    """Decay both sums of a user to a newer time."""
+def follow(users: Records, sums: Float32, items: Items, rules: Rules, row: int, ts: int, item: int, kind: int) -> None:
+    """Let both sums of a user take an interaction in, decayed to its time if it is the newest; dislikes only decay."""
+    user = users[row]
+    behind_ms = max(ts - user.sums_at, 0)
+    user.sums_at += behind_ms
+    age_ms = user.sums_at - ts
+    weight = 0.0 if rules.negative[kind] else rules.weights[kind]
     for part in (SHORT, LONG):
-        remaining = math.exp2((users[row].sums_at - ts) / half_lives_ms[part])
-        users[row].peak[part] *= remaining
-        scale(sums[row, part], remaining)
-    users[row].sums_at = ts
+        half_life_ms = rules.half_lives_ms[part]
+        remaining = math.exp2(-behind_ms / half_life_ms) if behind_ms else 1.0
+        aged = weight * math.exp2(-age_ms / half_life_ms) if age_ms else weight
+        user.peak[part] = user.peak[part] * remaining + abs(aged)
+        _decay_and_add(sums[row, part], items.vectors[item], remaining, aged)
 
 
 @compiled_loosely
-def scale(vector: Float32, factor: float) -> None:
-    """Multiply a vector in place."""
-    narrow = np.float32(factor)
+def _decay_and_add(vector: Float32, other: Float32, remaining: float, weight: float) -> None:
+    """Multiply a vector in place and add another times a weight."""
+    kept, added = np.float32(remaining), np.float32(weight)
     for axis in range(len(vector)):
-        vector[axis] *= narrow
+        vector[axis] = vector[axis] * kept + added * other[axis]
 
 
 @compiled_loosely
-def add_scaled(vector: Float32, other: Float32, factor: float) -> None:
-    """Add another vector times a factor in place."""
+def _add_scaled(vector: Float32, other: Float32, factor: float) -> None:
     narrow = np.float32(factor)
     for axis in range(len(vector)):
         vector[axis] += narrow * other[axis]
@@ -56,7 +61,7 @@ def add_scaled(vector: Float32, other: Float32, factor: float) -> None:
 def add(users: Records, sums: Float32, vectors: Float32, row: int, part: int, item: int, weight: float) -> None:
     """Add an item's vector to a sum and what it may weigh to the sum's peak."""
     users[row].peak[part] += abs(weight)
-    add_scaled(sums[row, part], vectors[item], weight)
+    _add_scaled(sums[row, part], vectors[item], weight)
 
 
 @compiled_loosely

@@ -6,27 +6,39 @@ Compiling what the worker runs, before it runs: a first fold that compiles would
 
 from __future__ import annotations
 
-import numpy as np
-
 from streams.catalogue.matrix import Catalogue
-from streams.interests.batch import EventBatch
-from streams.interests.hashing import event_hashes
+from streams.interests.budget import Budget
+from streams.interests.ingest import Ingest
+from streams.interests.marks import Marks
 from streams.interests.slab import Slab
 from streams.interests.vectors import InterestVectors
+from streams.kafka.alignment import Slice
+from streams.kafka.transport import Record, Records, Run
+from streams.kafka.transport.records import read_batch
 from streams.settings import Settings
-from streams.wire.events import TYPE_CODES
+from streams.topics import full_name
+
+_NOW_MS = 1_700_000_000_000
+#: More than the first table of ids holds.
+_USERS = 600
+#: One record without key, value and headers: its length, attributes, two deltas, two sizes of -1, no headers.
+_BATCH = bytes((12, 0, 0, 0, 1, 1, 0))
 
 
 def warm() -> None:
-    """Fold, write, forget and gather one user in a slab of its own: that calls every compiled function."""
-    slab = Slab(Settings(), Catalogue(1))
-    kind = np.array([TYPE_CODES["clicks"]], np.uint8)
-    one = np.array([1_700_000_000_000], np.int64)
-    slab.fold(EventBatch(["u"], ["i"], ["e"], one, event_hashes(kind, ["e"]), kind, one, one, []))
+    """Read, fold, write, forget and gather users in a slab of its own: that calls every compiled function."""
+    settings = Settings()
+    read_batch(_BATCH, 1, 0, _NOW_MS, log_append=False)
+    value = b'{"event_id":"e","user_id":"%d","item_id":"i","ts":%d}'
+    records = [Record(user, _NOW_MS, b"%d" % user, value % (user, _NOW_MS)) for user in range(_USERS)]
+    run = Run(full_name(settings, "clicks"), 0, Records.of(records))
+    ingest = Ingest(settings, 0, 1, Marks(Budget(1, 1)))
+    slab = Slab(settings, Catalogue(1))
+    slab.fold(ingest.decode([Slice(run, run.records, last=True)]).batch)
     InterestVectors(slab).gather([0])
-    record = slab.encode("u")
-    slab.restore(b"u", record)
-    slab.row("u")
+    record = slab.encode("0")
+    slab.restore(b"0", record)
+    slab.row("0")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
-from streams.kafka.transport import Run
+from streams.kafka.transport import Records, Run
 
 #: Longest wait for a topic that is behind. Its records are normally a fetch away: a few ms, some seconds after a
 #: restart on a loaded machine or while a leader moves. What is folded without them may push them below the floor of
@@ -28,13 +27,13 @@ class Slice:
     Attributes
     ----------
     records
-        aiokafka's records, in offset order.
+        In offset order.
 
     """
 
     __slots__ = ("last", "records", "run")
 
-    def __init__(self, run: Run, records: Sequence[Any], *, last: bool) -> None:
+    def __init__(self, run: Run, records: Records, *, last: bool) -> None:
         self.run = run
         self.records = records
         self.last = last
@@ -57,9 +56,8 @@ class _Lane:
             run = self.runs[0]
             stop = len(run.records)
             if horizon_ms is not None:
-                stop = self.start
-                while stop < len(run.records) and run.records[stop].timestamp <= horizon_ms:
-                    stop += 1
+                beyond = run.records.timestamps[self.start :] > horizon_ms
+                stop = self.start + int(beyond.argmax()) if beyond.any() else stop
             last = stop == len(run.records)
             if stop > self.start or last:
                 yield Slice(run, run.records[self.start : stop], last=last)
@@ -98,16 +96,14 @@ class Aligner:
     def push(self, run: Run) -> None:
         """Buffer a run; what was folded before the last restore or rebalance falls away."""
         lane = self._lanes[run.topic]
-        fresh = run.records
-        if fresh and fresh[0].offset < lane.next_offset:
-            fresh = [record for record in fresh if record.offset >= lane.next_offset]
+        fresh = run.records[int(run.records.offsets.searchsorted(lane.next_offset)) :]
         if not fresh:
             run.done()
             return
         run.records = fresh
         lane.runs.append(run)
         # The greatest, not the last: the lane that ends first must be free to go whole, or nobody would move.
-        lane.newest_ts_ms = max(lane.newest_ts_ms, *(record.timestamp for record in fresh))
+        lane.newest_ts_ms = max(lane.newest_ts_ms, int(fresh.timestamps.max()))
         lane.next_offset = fresh[-1].offset + 1
 
     def ready(self) -> Iterable[Slice]:

@@ -102,7 +102,7 @@ class InterestPartition:
         self._catalogue = catalogue
         self._refresh = refresh
         self._partitions = dict(partitions)
-        self._ingest = Ingest(settings, partition, partitions["clicks"], self.slab, self.slab.erased)
+        self._ingest = Ingest(settings, partition, partitions["clicks"], self.slab.marks)
         self._erasures = Erasures(settings, partition, partitions["clicks"], self.slab, clock)
         self._topics = [full_name(settings, name) for name in EVENT_TOPICS]
         self._lists_topic = full_name(settings, "recommendations")
@@ -214,11 +214,11 @@ class InterestPartition:
             self.owner.send(self._erasures.settle(user_id))
 
     def _owe(self, batch: EventBatch, result: FoldResult) -> None:
-        user_ids, topics = self.slab.user_ids, self._topics
+        user_ids, topics, event_ids = self.slab.user_ids, self._topics, batch.event_ids
         kinds, offsets, times = batch.kind.tolist(), batch.offset.tolist(), batch.record_ms.tolist()
         for row, at in result.dirty.items():
             ms = times[at]
-            cause = Cause("event", topics[kinds[at]], offsets[at], batch.event_ids[at], ms, ms)
+            cause = Cause("event", topics[kinds[at]], offsets[at], event_ids[at], ms, ms)
             if self._live:
                 self._refresh.mark(self, user_ids[row], cause)
             else:

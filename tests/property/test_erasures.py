@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.interests import codec
+from streams.kafka.transport import Record
 from streams.settings import Settings
 from streams.wire.erasures import Erasure
 from tests.support.partitions import LoggedPartition
-from tests.support.records import FakeRecord
 
 NOW_MS = 1_800_000_000_000
 SETTINGS = Settings()
 TOPICS = ("views", "clicks", "purchases")
 USERS = ("u", "v")
 
-Given = tuple[str, FakeRecord]
+Given = tuple[str, Record]
 
 
 class History(NamedTuple):
@@ -38,14 +38,14 @@ def histories(draw: st.DrawFn) -> History:
         user_id, ms = draw(st.sampled_from(USERS)), NOW_MS + 10 * number
         if draw(st.integers(0, 4)) == 0:
             value = Erasure(user_id, f"r{number}").encode()
-            records.append(("user-erasures", FakeRecord(number, ms, user_id.encode(), value)))
+            records.append(("user-erasures", Record(number, ms, user_id.encode(), value)))
             continue
         late_ms = draw(st.integers(0, 60_000))
         event = {
             "event_id": f"e{number}", "user_id": user_id, "item_id": f"i{draw(st.integers(0, 5))}", "ts": ms - late_ms,
         }  # fmt: skip
         topic = draw(st.sampled_from(TOPICS))
-        records.append((topic, FakeRecord(number, ms, user_id.encode(), orjson.dumps(event))))
+        records.append((topic, Record(number, ms, user_id.encode(), orjson.dumps(event))))
     cuts = sorted(draw(st.sets(st.integers(1, len(records)))) | {0, len(records)})
     turns = [draw(st.permutations(records[start:end])) for start, end in pairwise(cuts)]
     return History(records, turns)

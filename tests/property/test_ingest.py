@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.interests.budget import Budget
 from streams.interests.ingest import Ingest
-from streams.kafka.alignment import Slice
+from streams.interests.marks import Marks
 from streams.kafka.partitioner import partition_of
-from streams.kafka.transport import Run
+from streams.kafka.transport import Record
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.events import TYPE_CODES, Event, TimeBounds, decode_event
 from tests.support.bad_records import BAD_RECORDS, RECORD_TS_MS, USER, BadRecord
-from tests.support.records import FakeRecord
+from tests.support.records import slice_of
 
 SETTINGS = Settings(accept_items_from_events=True)
 NOW_MS = 1_800_000_000_000
@@ -34,7 +35,7 @@ _EXTRA = st.dictionaries(
 
 
 @st.composite
-def records(draw: st.DrawFn, offset: int) -> FakeRecord:
+def records(draw: st.DrawFn, offset: int) -> Record:
     """A record: mostly an event, with anything wrong with it now and then."""
     user = draw(st.sampled_from(HERE)) if draw(st.integers(0, 9)) else draw(_IDS)
     fields: dict[str, Any] = {
@@ -49,16 +50,16 @@ def records(draw: st.DrawFn, offset: int) -> FakeRecord:
         del fields[draw(st.sampled_from(list(fields)))]
     key = str(user).encode() if draw(st.integers(0, 9)) else draw(st.sampled_from([None, b"other", b"\xff"]))
     value = orjson.dumps(fields) if fields.get("ts") != NOW_MS - 2**70 else b'{"ts":1e999}'
-    return FakeRecord(offset, NOW_MS, key, value if draw(st.integers(0, 19)) else b"{")
+    return Record(offset, NOW_MS, key, value if draw(st.integers(0, 19)) else b"{")
 
 
 @st.composite
-def runs(draw: st.DrawFn) -> tuple[str, list[FakeRecord]]:
+def runs(draw: st.DrawFn) -> tuple[str, list[Record]]:
     """A run of one topic."""
     return draw(st.sampled_from(EVENT_TYPES)), [draw(records(offset)) for offset in range(draw(st.integers(1, 12)))]
 
 
-def expected(topic: str, run: list[FakeRecord], erased: dict[str, int]) -> tuple[list[Event], list[int]]:
+def expected(topic: str, run: list[Record], erased: dict[str, int]) -> tuple[list[Event], list[int]]:
     """Return the events the definition gives, and the offsets of those it refuses."""
     events, refused = [], []
     for record in run:
@@ -72,12 +73,14 @@ def expected(topic: str, run: list[FakeRecord], erased: dict[str, int]) -> tuple
 
 @settings(max_examples=300, deadline=None)
 @given(runs(), st.booleans())
-def test_both_ways_lead_to_the_same_events(run: tuple[str, list[FakeRecord]], erasing: bool) -> None:  # noqa: FBT001 -- drawn
+def test_both_ways_lead_to_the_same_events(run: tuple[str, list[Record]], erasing: bool) -> None:  # noqa: FBT001 -- drawn
     """Whatever stands in a run: the same events, the same snapshots, the same records refused."""
     topic, found = run
     erased = {HERE[0]: NOW_MS} if erasing else {}
-    ingest = Ingest(SETTINGS, 0, PARTITIONS, set(), erased)
-    ingested = ingest.decode([Slice(Run(topic, 0, found), found, last=True)])
+    marks = Marks(Budget(1, 1))
+    for user_id, at_ms in erased.items():
+        marks.put(user_id, at_ms)
+    ingested = Ingest(SETTINGS, 0, PARTITIONS, marks).decode([slice_of(topic, found)])
     batch = ingested.batch
     events, refused = expected(topic, found, erased)
     acted = [event for event in events if not event.items]
@@ -99,14 +102,13 @@ def test_a_bad_record_among_good_ones_is_refused_alone(bad: BadRecord) -> None:
     user = USER.decode()
     event = {"user_id": user, "item_id": "i", "ts": RECORD_TS_MS}
     run = [
-        FakeRecord(offset, RECORD_TS_MS, USER, orjson.dumps({**event, "event_id": f"good-{offset}"}))
-        for offset in range(4)
+        Record(offset, RECORD_TS_MS, USER, orjson.dumps({**event, "event_id": f"good-{offset}"})) for offset in range(4)
     ]
     topic = bad.type_name
     if topic == "impressions":
         run = []
-    run.insert(len(run) // 2, FakeRecord(99, RECORD_TS_MS, bad.key, bad.value))
-    ingested = Ingest(SETTINGS, 0, 1, {user}, {}).decode([Slice(Run(topic, 0, run), run, last=True)])
+    run.insert(len(run) // 2, Record(99, RECORD_TS_MS, bad.key, bad.value))
+    ingested = Ingest(SETTINGS, 0, 1, Marks(Budget(1, 1))).decode([slice_of(topic, run)])
     (letter,) = [DeadLetter.from_record(list(record.headers or ()), record.value) for record in ingested.dead_letters]
 
     assert (bad.reason, 99) == (letter.reason, letter.offset)

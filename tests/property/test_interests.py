@@ -115,7 +115,7 @@ def test_each_event_is_accepted_once(log: Log, seed: int) -> None:
     for part in batches(log.arrival(seed), seed):
         batch = batch_of(part)
         result = slab.fold(batch)
-        accepted += [batch.event_ids[at] for at in np.flatnonzero(result.outcome == APPLIED)]
+        accepted += [batch.event_ids[at] for at in np.flatnonzero(result.outcome == APPLIED).tolist()]
         copies += result.late.total() + result.duplicates.total()
     acted = [event.event_id for event in log.events if not event.items]
     assert sorted(acted) == sorted(accepted)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streams.interests.batch import EventBatch
+from streams.interests.batch import EventBatch, Texts
 from streams.wire.events import IMPRESSION, Event
 
 
@@ -16,9 +16,9 @@ def batch_of(events: Sequence[Event]) -> EventBatch:
     acted = [event for event in ordered if event.type_code != IMPRESSION]
     count = len(acted)
     return EventBatch(
-        users=[event.user_id for event in acted],
-        items=[event.item_id for event in acted],
-        event_ids=[event.event_id for event in acted],
+        users=Texts.of([event.user_id for event in acted]),
+        items=Texts.of([event.item_id for event in acted]),
+        event_ids=Texts.of([event.event_id for event in acted]),
         ts=np.array([event.ts_ms for event in acted], np.int64),
         event_hash=np.array([event.event_hash for event in acted], np.uint64),
         kind=np.array([event.type_code for event in acted], np.uint8),

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streams.catalogue.matrix import Catalogue
-from streams.kafka.alignment import Slice
 from streams.kafka.owner import CONTROL_KEY
 from streams.kafka.transactions import OutRecord
-from streams.kafka.transport import Run
+from streams.kafka.transport import Record
 from streams.refresh.dirty import Cause
 from streams.refresh.partition import InterestPartition
 from streams.settings import Settings
-from tests.support.records import FakeRecord
+from tests.support.records import slice_of
 
 
 class Owed:
@@ -105,12 +104,12 @@ class LoggedPartition:
         self.log.extend(self.work.opened(self.owner))  # type: ignore[arg-type]  # a double
         self.work.caught_up()
 
-    def fold(self, *records: tuple[str, FakeRecord]) -> None:
+    def fold(self, *records: tuple[str, Record]) -> None:
         """Fold records of any topics as one turn of alignment lets them go."""
         pieces = []
         for topic in dict.fromkeys(topic for topic, _ in records):
             found = [record for name, record in records if name == topic]
-            pieces.append(Slice(Run(topic, 0, found), found, last=True))
+            pieces.append(slice_of(topic, found))
         self.work.fold(pieces)
 
     def commit(self) -> list[OutRecord]:

@@ -24,11 +24,12 @@ from streams.kafka import owner as owner_module
 from streams.kafka.deadline import Deadline
 from streams.kafka.owner import Kept, Owner
 from streams.kafka.transactions import OutRecord
+from streams.kafka.transport import Record
 from streams.refresh.dirty import Cause
 from streams.refresh.partition import InterestPartition
 from streams.settings import Settings
 from tests.support.kafka_model import Fate, KilledError, ModelKafka, ModelTransactions
-from tests.support.records import FakeRecord, run_of_records
+from tests.support.records import run_of_records
 
 TOPICS = ("views", "clicks", "purchases")
 LATENESS_MS = 60_000
@@ -205,7 +206,7 @@ class SimulatedWorker:
         if not entries:
             return
         self._fetched[topic] = entries[-1].at + 1
-        records = [FakeRecord(entry.at, entry.timestamp, entry.sent_key, entry.sent_value) for entry in entries]
+        records = [Record(entry.at, entry.timestamp, entry.sent_key, entry.sent_value) for entry in entries]
         try:
             owner.push(run_of_records(topic, records))
         except FencedError:

@@ -6,18 +6,18 @@ import orjson
 import pytest
 
 from streams.interests import codec
+from streams.kafka.transport import Record
 from streams.refresh.dirty import Cause
 from streams.settings import Settings
 from streams.topics import ERASURE_MARK_MS
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.erasures import Erasure, Receipt, decode_receipt
 from tests.support.partitions import LoggedPartition
-from tests.support.records import FakeRecord
 
 NOW_MS = 1_800_000_000_000
 SETTINGS = Settings(surfaces=("home", "cart"))
 
-Given = tuple[str, FakeRecord]
+Given = tuple[str, Record]
 
 
 @pytest.fixture
@@ -29,12 +29,12 @@ def partition() -> LoggedPartition:
 def click(number: int, appended_ms: int, user_id: str = "u") -> Given:
     """A click."""
     event = {"event_id": f"e{number}", "user_id": user_id, "item_id": f"i{number}", "ts": appended_ms}
-    return "clicks", FakeRecord(number, appended_ms, user_id.encode(), orjson.dumps(event))
+    return "clicks", Record(number, appended_ms, user_id.encode(), orjson.dumps(event))
 
 
 def request(offset: int, appended_ms: int, user_id: str = "u", request_id: str = "r") -> Given:
     """A request to forget a user."""
-    return "user-erasures", FakeRecord(offset, appended_ms, user_id.encode(), Erasure(user_id, request_id).encode())
+    return "user-erasures", Record(offset, appended_ms, user_id.encode(), Erasure(user_id, request_id).encode())
 
 
 def test_an_erasure_writes_mark_tombstones_and_receipt(partition: LoggedPartition) -> None:
@@ -89,7 +89,7 @@ def test_requests_that_cannot_be_used_become_dead_letters(partition: LoggedParti
     """Bad bytes, a time ahead of the clock or older than any mark: kept with the reason, and nobody is forgotten."""
     partition.fold(click(1, NOW_MS), click(2, NOW_MS, "v"))
     partition.fold(
-        ("user-erasures", FakeRecord(1, NOW_MS, b"u", b"{")),
+        ("user-erasures", Record(1, NOW_MS, b"u", b"{")),
         request(2, NOW_MS + 3_600_000),
         request(3, NOW_MS - ERASURE_MARK_MS - 60_000, "v"),
     )

@@ -9,13 +9,13 @@ from streams.catalogue.matrix import Catalogue
 from streams.kafka.alignment import Slice
 from streams.kafka.owner import CONTROL_KEY
 from streams.kafka.transactions import OutRecord
-from streams.kafka.transport import Run
+from streams.kafka.transport import Record
 from streams.refresh.partition import InterestPartition
 from streams.settings import Settings
 from streams.wire.recommendations import VERSION_EPOCH
 from streams.wire.signals import decode_item_events
 from tests.support.partitions import Message, Owed
-from tests.support.records import FakeRecord
+from tests.support.records import slice_of
 
 _NOW_S = 1_800_000_000.0
 _NOW_MS = 1_800_000_000_000
@@ -44,10 +44,10 @@ def control(records: list[OutRecord]) -> dict[str, int]:
 def pieces(*events: dict[str, object], topic: str = "clicks") -> list[Slice]:
     """Events of a topic as alignment lets them go."""
     records = [
-        FakeRecord(offset, _NOW_MS, str(event["user_id"]).encode(), orjson.dumps(event))
+        Record(offset, _NOW_MS, str(event["user_id"]).encode(), orjson.dumps(event))
         for offset, event in enumerate(events)
     ]
-    return [Slice(Run(topic, 0, records), records, last=True)]
+    return [slice_of(topic, records)]
 
 
 def event(user_id: str, item_id: str, number: int) -> dict[str, object]:

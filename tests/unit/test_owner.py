@@ -20,9 +20,9 @@ from streams.kafka.bulk_read import Progress
 from streams.kafka.deadline import Deadline
 from streams.kafka.owner import Kept, Owner, commit_wait_s
 from streams.kafka.transactions import OutRecord
-from streams.kafka.transport import Run
+from streams.kafka.transport import Record
 from streams.settings import Settings
-from tests.support.records import FakeRecord
+from tests.support.records import run_of_records
 
 _CONTROL = OutRecord("user-state", b"\x00partition", b"{}", 0)
 
@@ -169,7 +169,7 @@ def worker() -> Iterator[Worker]:
 
 def fold(owner: Owner, *offsets: int) -> None:
     """Give an owner records."""
-    owner.push(Run("clicks", 0, [FakeRecord(offset, 1_000, b"u", b"{}") for offset in offsets]))
+    owner.push(run_of_records("clicks", [Record(offset, 1_000, b"u", b"{}") for offset in offsets]))
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 
 from models.ease import Weights
 from streams import metrics
-from streams.kafka.alignment import Slice
 from streams.kafka.partitioner import partition_of
 from streams.kafka.transactions import OutRecord
-from streams.kafka.transport import Run
+from streams.kafka.transport import Record
 from streams.settings import Settings
 from streams.signals.fitting import Fit
 from streams.signals.partition import SignalsPartition
 from streams.signals.routing import item_partitions, routed
 from streams.wire.signals import ItemEvent, ItemSignals, decode_item_signals, encode_item_events, item_events
 from tests.support.plain_signals import PlainSignals
+from tests.support.records import slice_of
 
 NOW_MS = 1_700_000_000_000
 CLICK, DISLIKE = 1, 4
 SETTINGS = Settings(partitions=2)
-
-
-class FakeRecord:
-    """The fields of a Kafka record that folding looks at."""
-
-    def __init__(self, value: bytes) -> None:
-        self.offset, self.key, self.value = 0, None, value
 
 
 class FakeMessage:
@@ -54,8 +46,8 @@ class FakeMessage:
 
 def fold(partition: SignalsPartition, values: Iterable[bytes]) -> None:
     """Hand over records of `item-events` in one run."""
-    records: list[Any] = [FakeRecord(value) for value in values]
-    partition.fold([Slice(Run("item-events", partition.partition, records), records, last=True)])
+    records = [Record(0, 0, None, value) for value in values]
+    partition.fold([slice_of("item-events", records, partition.partition)])
 
 
 def restored(records: Sequence[OutRecord], partition: int) -> SignalsPartition:

@@ -15,7 +15,7 @@ point (`faust.transports`), so an app uses it by its broker address::
                 ...  # key, value, offset, timestamp as bytes and ints
             run.done()
 
-It needs Faust and aiokafka, and nothing else of Freshet but one error class.
+It needs Faust, aiokafka, NumPy and numba, and nothing else of Freshet but one error class and numba's decorator.
 
 Interface
 ---------
@@ -23,6 +23,9 @@ Interface
     A topic whose agent receives `Run`s. With `caller_commits=True` the caller commits its offsets.
 `Run`
     `topic`, `partition`, `records`, `generation`, and `done()`.
+`Records`
+    The records of a run, a sequence of `Record`s. They are read in place: an object is made of a record only when it is
+    asked for, and `Records.table` and `Records.pool` give all of them to NumPy or to compiled code.
 `app.consumer`, a `Consumer`
     `release`, `hold` and `remaining` for callers that commit; `commit`, `pause_partitions` and `resume_partitions` as
     in Faust.
@@ -61,6 +64,7 @@ from __future__ import annotations
 
 from streams.kafka.transport.consumer import Consumer
 from streams.kafka.transport.plugin import Transport, batched_topic, check_versions
+from streams.kafka.transport.records import Record, Records
 from streams.kafka.transport.runs import Run
 
-__all__ = ["Consumer", "Run", "Transport", "batched_topic", "check_versions"]
+__all__ = ["Consumer", "Record", "Records", "Run", "Transport", "batched_topic", "check_versions"]

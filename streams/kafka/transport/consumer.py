@@ -185,12 +185,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
         except TimeoutError:
             return
 
-    async def _hand_over(self, tp: TP, records: Sequence[Any], generation: int) -> bool:
+    async def _hand_over(self, tp: TP, records: Any, generation: int) -> bool:
         """Put a run into its agent's queue; False after a rebalance, which has it fetched again."""
         run = Run(tp.topic, tp.partition, records, generation, self._run_done)
         last = records[-1]
         message = ConsumerMessage(
-            tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type, (), None, run,
+            tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, 0, (), None, run,
             None, 0, 0, tp, generation_id=generation,
         )  # fmt: skip
         noted = False

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 import faust
+from aiokafka.consumer import fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.enums import ProcessingGuarantee
@@ -24,6 +25,9 @@ _LEANT_ON = (
     (driver.Consumer, ("getmany", "force_commit", "wait_empty", "perform_seek", "verify_event_path")),
     (driver.Consumer, ("_drain_messages", "_get_active_partitions", "_getmany", "_commit")),
     (driver.AIOKafkaConsumerThread, ("_create_worker_consumer", "_fetch_records", "_seek_wait")),
+    (fetcher.Fetcher, ("_proc_fetch_request", "fetched_records")),
+    (fetcher.PartitionRecords, ("_unpack_records", "_consumer_record")),
+    (fetcher.FetchResult, ("getall", "check_assignment", "_update_position")),
 )
 
 
@@ -133,4 +137,4 @@ def check_versions() -> None:
     for owner, names in _LEANT_ON:
         for name in names:
             if not hasattr(owner, name):
-                raise UnsupportedFaustError(f"Faust's {owner.__name__} has no {name}; the batched transport needs it")
+                raise UnsupportedFaustError(f"{owner.__name__} has no {name}; the batched transport needs it")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from faust.types import TP
+
+from streams.kafka.transport.records import Records
 
 
 class Run:
@@ -17,7 +18,7 @@ class Run:
     Attributes
     ----------
     records
-        aiokafka's own records (attributes `offset`, `timestamp`, `key`, `value`, `headers`), in offset order.
+        `Records`: a sequence of records with `offset`, `timestamp`, `key`, `value` and `headers`, in offset order.
     generation
         The group generation they were fetched under.
     next_offset
@@ -40,7 +41,7 @@ class Run:
         self,
         topic: str,
         partition: int,
-        records: Sequence[Any],
+        records: Records,
         generation: int = 0,
         done: Callable[[Run], None] | None = None,
     ) -> None:

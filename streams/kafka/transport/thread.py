@@ -8,6 +8,8 @@ from typing import Any
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.kafka.transport.fetching import fetch_columns
+
 #: Longest long poll at the broker. Records end it at once; it only bounds how long a partition that has been drained
 #: in the meantime waits to join the next request (Faust's 1,500 ms would be seen in freshness).
 _FETCH_MAX_WAIT_MS = 100
@@ -33,7 +35,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
     async def on_start(self) -> None:
         """Start the client and set what it takes only then."""
         await super().on_start()
-        self._ensure_consumer()._fetcher._prefetch_backoff = _PREFETCH_BACKOFF_S  # noqa: SLF001 -- no API
+        fetcher = self._ensure_consumer()._fetcher  # noqa: SLF001 -- no API
+        fetcher._prefetch_backoff = _PREFETCH_BACKOFF_S  # noqa: SLF001 -- no API
+        fetch_columns(fetcher, self.consumer.transport.batched)
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
         self._seeks += 1
