@@ -33,8 +33,14 @@ class Sent(NamedTuple):
 
 
 def producer(settings: Settings) -> Producer:
-    """Return a producer that partitions as every Freshet producer must."""
-    return Producer(librdkafka_config(settings, partitioner=LIBRDKAFKA_PARTITIONER, linger_ms=2, acks="all"))
+    """
+    Return a producer that partitions as every Freshet producer must.
+
+    Idempotent: one that sends again what Kafka has already would write bad records twice, and each is a dead letter.
+    """
+    return Producer(
+        librdkafka_config(settings, partitioner=LIBRDKAFKA_PARTITIONER, linger_ms=2, enable_idempotence=True)
+    )
 
 
 def stock(settings: Settings, items: int = 120, seed: int = 1) -> None:
