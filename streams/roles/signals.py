@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from models.prebuilt import take_prebuilt
 from streams.kafka.admin import require_topics, topic_partitions
 from streams.kafka.runtime import Runtime, run_role
 from streams.settings import Settings
@@ -48,6 +49,7 @@ class Signals:
         await loop.run_in_executor(None, require_topics, self._settings)
         counts = await loop.run_in_executor(None, topic_partitions, self._settings)
         self._partitions = counts[self.topics[0]]
+        await loop.run_in_executor(None, take_prebuilt)
         await loop.run_in_executor(None, warm)
         if self._settings.neighbours_refit_interval_s:
             self._fitter = fitter = Fitter(self._settings, self._partitions)

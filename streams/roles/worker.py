@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from models.prebuilt import take_prebuilt
 from streams.catalogue.follower import Follower
 from streams.catalogue.matrix import Applied, Catalogue
 from streams.catalogue.records import CatalogueRecord
@@ -76,6 +77,7 @@ class Worker:
         self._follower = follower = Follower(self._settings, on_batch)
         follower.start()
         # Beside the catalogue's load; a fold that compiles on the loop would look like a stuck one.
+        await loop.run_in_executor(None, take_prebuilt)
         await loop.run_in_executor(None, warm)
         while not follower.loaded.is_set():
             _check(follower)

@@ -55,6 +55,15 @@ def test_machine_code_is_kept_where_pods_may_write() -> None:
     assert image_environment()["NUMBA_CACHE_DIR"].startswith("/tmp/")  # noqa: S108 -- the image's own scratch folder
 
 
+def test_machine_code_comes_with_the_image() -> None:
+    """What the build compiles lies where roles take it from, and both roles' code is there."""
+    prebuilt = image_environment()["NUMBA_PREBUILT_DIR"]
+    build = TEXT.partition("\nFROM ")[2].partition("\nFROM ")[0]
+
+    assert prebuilt in re.findall(r"NUMBA_CACHE_DIR=(\S+)", build)
+    assert {"interests", "signals"} == set(re.findall(r"-m streams\.(\w+)\.warm", build))
+
+
 def test_only_locked_packages_are_installed() -> None:
     """Packages come in the lock's versions; without its constraints come only the project and the CPU torch."""
     installs = re.findall(r"uv pip install ([^;\\&\n]+)", TEXT)
