@@ -289,7 +289,7 @@ def check_side_outputs(settings: Settings, oracle: Oracle, bad: int) -> None:
     letters = [DeadLetter.from_record(read.headers, read.value) for read in read_topic(settings, "dead-letters")]
     places = Counter((letter.topic, letter.partition, letter.offset) for letter in letters)
 
-    assert bad == len(letters)
+    assert bad == len(letters), f"{len(letters)} dead letters of {bad} bad records"
     assert {1} >= set(places.values())
     assert {"bad_time"} >= {letter.reason for letter in letters}
 
