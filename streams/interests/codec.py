@@ -38,18 +38,19 @@ FORMAT_VERSION: Final = 2
 #: What this build reads: its own version and the one before, so that a rolling upgrade needs no pause.
 READABLE: Final = (1, 2)
 
+MAGIC: Final = b"FU"
+_PREFIX = struct.Struct("<2sBBII")
+_CRC = struct.Struct("<I")
+#: Where the head stands: behind the prefix and the checksum.
+START: Final = _PREFIX.size + _CRC.size
 FIXED: Final = struct.Struct("<qqqQq6I4H")
 #: Where single fields of the fixed part stand.
 NEWEST_TS_AT: Final = 8
 ERASED_AT_AT: Final = 32
 
-_PREFIX = struct.Struct("<2sBBII")
-_CRC = struct.Struct("<I")
 _I64 = struct.Struct("<q")
-_MAGIC = b"FU"
 _PENDING = 1
 _ERASED = 2
-_START = _PREFIX.size + _CRC.size
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -83,7 +84,7 @@ NO_HEAD: Final = _ENCODER.encode(Head(0, 0, [], []))
 def seal(head: bytes, body: bytes, *, pending: bool, erased: bool) -> bytes:
     """Return the record: prefix, checksum, head and body."""
     flags = (_PENDING if pending else 0) | (_ERASED if erased else 0)
-    prefix = _PREFIX.pack(_MAGIC, FORMAT_VERSION, flags, len(head), len(body))
+    prefix = _PREFIX.pack(MAGIC, FORMAT_VERSION, flags, len(head), len(body))
     crc = zlib.crc32(body, zlib.crc32(head, zlib.crc32(prefix)))
     return b"".join((prefix, _CRC.pack(crc), head, body))
 
@@ -98,16 +99,16 @@ def check(record: bytes) -> tuple[int, int, int]:
         When the record is cut, altered or of a version this build does not read.
 
     """
-    if len(record) < _START:
+    if len(record) < START:
         raise RecordFormatError(f"a user record of {len(record)} bytes is cut short")
     magic, version, _, head_bytes, body_bytes = _PREFIX.unpack_from(record)
-    if magic != _MAGIC:
+    if magic != MAGIC:
         raise RecordFormatError("not a user record")
     if version not in READABLE:
         raise RecordFormatError(f"a user record of version {version}; this build reads versions {READABLE}")
-    head_end = _START + head_bytes
+    head_end = START + head_bytes
     end = head_end + body_bytes
-    crc = zlib.crc32(memoryview(record)[_START:], zlib.crc32(record[: _PREFIX.size]))
+    crc = zlib.crc32(memoryview(record)[START:], zlib.crc32(record[: _PREFIX.size]))
     if len(record) != end or _CRC.unpack_from(record, _PREFIX.size)[0] != crc:
         raise RecordFormatError("a user record is damaged (checksum)")
     return version, head_end, end
@@ -122,13 +123,13 @@ def erased_at_ms(record: bytes) -> int:
     """Return when the user of a checked record was erased last, 0 for never."""
     if not record[3] & _ERASED:
         return 0
-    erased: int = _I64.unpack_from(record, _START + _head_bytes(record) + ERASED_AT_AT)[0]
+    erased: int = _I64.unpack_from(record, START + _head_bytes(record) + ERASED_AT_AT)[0]
     return erased
 
 
 def is_mark(record: bytes) -> bool:
     """Whether a checked record holds nothing but the time of an erasure."""
-    return bool(record[3] & _ERASED) and len(record) == _START + len(NO_HEAD) + FIXED.size
+    return bool(record[3] & _ERASED) and len(record) == START + len(NO_HEAD) + FIXED.size
 
 
 def mark(erased_at_ms: int, *, pending: bool) -> bytes:
@@ -141,7 +142,7 @@ def newest_ts_ms(record: bytes) -> int:
     """Return the time of the newest interaction in a checked record; 0 where the record does not say."""
     if record[2] != FORMAT_VERSION:
         return 0
-    newest: int = _I64.unpack_from(record, _START + _head_bytes(record) + NEWEST_TS_AT)[0]
+    newest: int = _I64.unpack_from(record, START + _head_bytes(record) + NEWEST_TS_AT)[0]
     return newest
 
 
@@ -164,7 +165,7 @@ def decode(record: bytes) -> UserState:
     try:
         read = codec_v1.decode_body if version == 1 else decode_body
         state = _within_limits(read(record[head_end:end]))
-        state.last_list = decode_head(record[_START:head_end])
+        state.last_list = decode_head(record[START:head_end])
     except (msgspec.MsgspecError, struct.error, ValueError, IndexError, OverflowError) as error:
         raise RecordFormatError(f"a user record does not hold a state: {error}") from error
     state.pending = is_pending(record)
@@ -183,8 +184,8 @@ def _within_limits(state: UserState) -> UserState:
 
 def split(record: bytes) -> tuple[bytes, bytes]:
     """Return head and body of a checked record."""
-    head_end = _START + _head_bytes(record)
-    return record[_START:head_end], record[head_end:]
+    head_end = START + _head_bytes(record)
+    return record[START:head_end], record[head_end:]
 
 
 def encode_head(last: LastList | None) -> bytes:

@@ -1,30 +1,125 @@
-"""Writing the bodies of `user-state` records out of the columns, compiled; `codec` says what stands where."""
+"""
+Writing `user-state` records out of the columns, compiled; `codec` says what stands where, `sealing` adds the checksums.
+
+What is copied is copied by words of eight bytes: the last one writes beyond its end, into what is written next.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from models.compiled import compiled
 from streams.catalogue.ids import ItemNames
-from streams.interests.codec import FIXED
-from streams.interests.columns import TYPES, Int32, Int64, Store, UInt8
+from streams.interests.codec import FIXED, FORMAT_VERSION, MAGIC, START
+from streams.interests.columns import RECENT_SIZES, TALLY_SIZES, TYPES, Bool, Int32, Int64, Store, UInt8, UInt64
 
 _FIXED_BYTES: Final = FIXED.size
-#: Longest parts: an interaction of 10 + 8 + 3 + 1 bytes, a tally of 3 + 10 + 8 + 5 a type, a length byte for each id.
-_INTERACTION_BYTES: Final = 22
-_TALLY_BYTES: Final = 21 + 5 * TYPES
+_START: Final = START
+#: First four bytes of a record that nothing is said of: magic, version, no flags.
+_BEGIN: Final = int.from_bytes(MAGIC + bytes([FORMAT_VERSION]), "little")
+_PENDING_BIT: Final = 24
+_ERASED_BIT: Final = 25
+#: Longest parts: an interaction of 10 + 3 + 1 + 8 bytes, a tally of 3 + 10 + 8 + 5 a type, an id with its length.
+_INTERACTION_BYTES: Final = 22 + 256
+_TALLY_BYTES: Final = 21 + 5 * TYPES + 256
+#: What a copy by words may write beyond its end.
+_SLACK: Final = 8
 
 
-@compiled
-def _put(out: UInt8, at: int, value: int, size: int) -> int:
-    """Write an unsigned number of `size` bytes; return the place behind it."""
-    rest = np.uint64(value)
-    for place in range(at, at + size):
-        out[place] = rest & np.uint64(0xFF)
-        rest >>= np.uint64(8)
-    return at + size
+class Around(NamedTuple):
+    """
+    What n records hold beside what the columns do.
+
+    Attributes
+    ----------
+    owed
+        (n,) whether a list is.
+    erased_at_ms
+        (n,) when each user was erased last, 0 for never.
+    heads, head_ends
+        Heads one behind another, as `words`, and (n,) where each ends.
+    margins, margin_ends
+        The same of margins.
+
+    """
+
+    owed: Bool
+    erased_at_ms: Int64
+    heads: UInt64
+    head_ends: Int64
+    margins: UInt64
+    margin_ends: Int64
+
+
+class Source(NamedTuple):
+    """
+    Where records come from.
+
+    Attributes
+    ----------
+    name_at, pool
+        `ItemNames`, the bytes as `words`, of which there are seven more than ids need.
+    masses
+        Masses of the tallies, their bits.
+
+    """
+
+    store: Store
+    name_at: Int64
+    pool: UInt64
+    masses: UInt64
+
+
+class Scratch(NamedTuple):
+    """
+    What writing needs besides.
+
+    Attributes
+    ----------
+    mark, place_of
+        (items,) the record that named an item last, and the item's place among that record's ids.
+    places
+        Of the interactions and tallies of one user: the places of their items.
+
+    """
+
+    mark: Int64
+    place_of: Int32
+    places: Int32
+
+
+def words(content: UInt8) -> UInt64:
+    """
+    Return the eight bytes from each place on as a number, a view.
+
+    >>> [hex(word) for word in words(np.arange(10, dtype=np.uint8))]
+    ['0x706050403020100', '0x807060504030201', '0x908070605040302']
+    """
+    return np.ndarray((len(content) - 7,), "<u8", content, strides=(1,))
+
+
+def joined(parts: Sequence[bytes]) -> tuple[UInt64, Int64]:
+    """Return bytes one behind another, as `words`, and where each part ends."""
+    # Two words at least: a single one would be of another type to compiled code, as nobody sees that it is not aligned.
+    content = np.frombuffer(b"".join((*parts, bytes(2 * _SLACK))), np.uint8)
+    return words(content), np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)))
+
+
+def source(store: Store, names: ItemNames) -> Source:
+    """Return the columns and the ids as `write` reads them."""
+    pool = names.pool
+    if len(pool) < names.at[-1] + _SLACK:
+        pool = np.concatenate((pool, np.zeros(_SLACK, np.uint8)))
+    return Source(store, names.at, words(pool), store.tallies["mass"].view(np.uint64))
+
+
+def empty_scratch(items: int) -> Scratch:
+    """Return scratch for so many items, in which no record named any."""
+    places = np.zeros(RECENT_SIZES[-1] + TALLY_SIZES[-1], np.int32)
+    return Scratch(np.full(items, -1, np.int64), np.zeros(items, np.int32), places)
 
 
 @compiled
@@ -39,121 +134,117 @@ def _put_varint(out: UInt8, at: int, value: int) -> int:
 
 
 @compiled
-def bound(store: Store, names: ItemNames, rows: Int64) -> int:
-    """Return more bytes than the bodies of these rows can take."""
-    users = store.users
-    total = 0
-    for row in rows:
-        total += _FIXED_BYTES
-        first = users[row].recent_at
-        for slot in range(first, first + users[row].recent_n):
-            item = store.recents[slot].item
-            total += _INTERACTION_BYTES + 1 + names.at[item + 1] - names.at[item]
-        first = users[row].tally_at
-        for place in range(first, first + users[row].tally_n):
-            item = store.tally_items[place]
-            total += _TALLY_BYTES + 1 + names.at[item + 1] - names.at[item]
-    return total
+def _put_words(target: UInt64, at: int, source: UInt64, first: int, end: int) -> int:
+    """Copy bytes; return the place behind them."""
+    for step in range(0, end - first, 8):
+        target[at + step] = source[first + step]
+    return at + end - first
 
 
 @compiled
 def write(
-    store: Store, names: ItemNames, rows: Int64, erased_at: Int64, out: UInt8, ends: Int64, mark: Int64, index: Int32,
+    source: Source, rows: Int64, around: Around, done: int, out: UInt8, wide: UInt64, ends: Int64, scratch: Scratch,
     stamp: int,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """
-    Write the bodies of these rows, one behind another.
+    Write the records of rows from `done` on, one behind another, zeros for checksums; return how many are done now.
 
     Parameters
     ----------
-    erased_at
-        (n,) when each user was erased last, 0 for never.
+    out, wide
+        Where to write, and the same as `words`; the next record may need more than what is left.
     ends
-        (n,) out: the place behind each body.
-    mark, index
-        (items,) scratch: the body that named an item last, and the item's place among that body's ids.
+        (n,) out: the place behind each record.
     stamp
-        Number of the first body, greater than that of any written with this scratch before.
+        Number of the first row's record, greater than that of any written with this scratch before.
 
     """
+    users, head_ends, margin_ends = source.store.users, around.head_ends, around.margin_ends
     at = 0
-    for number in range(len(rows)):
-        at = _write_one(store, names, rows[number], erased_at[number], out, at, stamp + number, mark, index)
+    for number in range(done, len(rows)):
+        row = rows[number]
+        head_first = head_ends[number - 1] if number else 0
+        margin_first = margin_ends[number - 1] if number else 0
+        head, margin = head_ends[number] - head_first, margin_ends[number] - margin_first
+        most = _START + head + margin + _FIXED_BYTES + _SLACK
+        most += _INTERACTION_BYTES * users[row].recent_n + _TALLY_BYTES * users[row].tally_n
+        if at + most > len(out):
+            return number
+        start = at
+        erased_at_ms = around.erased_at_ms[number]
+        begin = np.uint64(_BEGIN) | np.uint64(around.owed[number]) << np.uint64(_PENDING_BIT)
+        begin |= np.uint64(erased_at_ms > 0) << np.uint64(_ERASED_BIT)
+        at = _put_words(wide, at + _START, around.heads, head_first, head_ends[number])
+        body = at
+        at = _write_body(source, row, erased_at_ms, out, wide, at, stamp + number, scratch)
+        at = _put_words(wide, at, around.margins, margin_first, margin_ends[number])
+        wide[start] = begin | np.uint64(head) << np.uint64(32)
+        # Behind the body's length stands the checksum, zeros for now.
+        wide[start + 8] = at - body
         ends[number] = at
+    return len(rows)
 
 
 @compiled
-def _write_one(
-    store: Store, names: ItemNames, row: int, erased_at: int, out: UInt8, at: int, number: int, mark: Int64,
-    index: Int32,
+def _write_body(
+    source: Source, row: int, erased_at_ms: int, out: UInt8, wide: UInt64, at: int, number: int, scratch: Scratch
 ) -> int:  # fmt: skip
+    store, name_at, pool, masses = source
+    recents, hashes, tallies, tally_items = store.recents, store.hashes, store.tallies, store.tally_items
+    mark, place_of, places = scratch.mark, scratch.place_of, scratch.places
     user = store.users[row]
-    first, end = user.recent_at, user.recent_at + user.recent_n
-    tally_first, tally_end = user.tally_at, user.tally_at + user.tally_n
+    first_ts, first, recent_n = user.first_ts, user.recent_at, user.recent_n
+    tally_first, tally_n = user.tally_at, user.tally_n
     start = at
-    at = start + _FIXED_BYTES
+    at += _FIXED_BYTES
     known = 0
-    for slot in range(first, end):
-        at, known = _put_id(names, store.recents[slot].item, out, at, number, mark, index, known)
-    for place in range(tally_first, tally_end):
-        at, known = _put_id(names, store.tally_items[place], out, at, number, mark, index, known)
-    _write_fixed(store, row, erased_at, out, start, known)
-    before = user.first_ts
-    for slot in range(first, end):
-        at = _put_varint(out, at, store.recents[slot].ts - before)
-        before = store.recents[slot].ts
-    for slot in range(first, end):
-        at = _put_varint(out, at, index[store.recents[slot].item])
-    for slot in range(first, end):
-        out[at] = store.recents[slot].kind
+    for place in range(recent_n + tally_n):
+        item = recents[first + place].item if place < recent_n else tally_items[tally_first + place - recent_n]
+        if mark[item] != number:
+            mark[item] = number
+            place_of[item] = known
+            known += 1
+            begin, end = name_at[item], name_at[item + 1]
+            out[at] = end - begin
+            at = _put_words(wide, at + 1, pool, begin, end)
+        places[place] = place_of[item]
+    _write_fixed(store, row, erased_at_ms, wide, start, known)
+    before = first_ts
+    for slot in range(first, first + recent_n):
+        at = _put_varint(out, at, recents[slot].ts - before)
+        before = recents[slot].ts
+    for place in range(recent_n):
+        at = _put_varint(out, at, places[place])
+    for slot in range(first, first + recent_n):
+        out[at] = recents[slot].kind
         at += 1
-    behind = at + 8 * (end - first)
-    out[at:behind] = store.hashes[first:end].view(np.uint8)
-    at = behind
-    for place in range(tally_first, tally_end):
-        at = _put_varint(out, at, index[store.tally_items[place]])
-        at = _put_varint(out, at, store.tallies[place].ts - user.first_ts)
+    for slot in range(first, first + recent_n):
+        wide[at] = hashes[slot]
+        at += 8
+    for place in range(tally_n):
+        tally = tallies[tally_first + place]
+        at = _put_varint(out, at, places[recent_n + place])
+        at = _put_varint(out, at, tally.ts - first_ts)
         for kind in range(TYPES):
-            at = _put_varint(out, at, store.tallies[place].counts[kind])
-    mass = np.empty(tally_end - tally_first, np.float64)
-    for place in range(tally_first, tally_end):
-        mass[place - tally_first] = store.tallies[place].mass
-    behind = at + 8 * len(mass)
-    out[at:behind] = mass.view(np.uint8)
-    return behind
+            at = _put_varint(out, at, tally.counts[kind])
+    for place in range(tally_first, tally_first + tally_n):
+        wide[at] = masses[place]
+        at += 8
+    return at
 
 
 @compiled
-def _write_fixed(store: Store, row: int, erased_at: int, out: UInt8, at: int, ids: int) -> None:
+def _write_fixed(store: Store, row: int, erased_at_ms: int, wide: UInt64, at: int, ids: int) -> None:
     user = store.users[row]
     used = user.recent_n
-    at = _put(out, at, user.first_ts, 8)
-    at = _put(out, at, store.recents[user.recent_at + used - 1].ts if used else 0, 8)
-    at = _put(out, at, user.floor_ts, 8)
-    for place in range(8):
-        out[at + place] = (user.floor_hash >> np.uint64(8 * place)) & np.uint64(0xFF)
-    at = _put(out, at + 8, erased_at, 8)
+    wide[at] = user.first_ts
+    wide[at + 8] = store.recents[user.recent_at + used - 1].ts if used else 0
+    wide[at + 16] = user.floor_ts
+    wide[at + 24] = user.floor_hash
+    wide[at + 32] = erased_at_ms
+    at += 40
     for kind in range(TYPES):
-        at = _put(out, at, user.counts[kind], 4)
-    at = _put(out, at, used, 2)
-    at = _put(out, at, user.tally_n, 2)
-    at = _put(out, at, ids, 2)
-    _put(out, at, 0, 2)
-
-
-@compiled
-def _put_id(
-    names: ItemNames, item: int, out: UInt8, at: int, number: int, mark: Int64, index: Int32, known: int
-) -> tuple[int, int]:  # fmt: skip
-    """Name an item, once a body; return the place behind it and how many ids there are now."""
-    if mark[item] == number:
-        return at, known
-    mark[item] = number
-    index[item] = known
-    first, end = names.at[item], names.at[item + 1]
-    out[at] = end - first
-    at += 1
-    for place in range(first, end):
-        out[at] = names.pool[place]
-        at += 1
-    return at, known + 1
+        # The next one, or what follows, takes the upper half.
+        wide[at] = user.counts[kind]
+        at += 4
+    wide[at] = used | user.tally_n << 16 | ids << 32

@@ -17,12 +17,12 @@ import numpy as np
 
 from streams import metrics
 from streams.errors import RecordFormatError
-from streams.interests import codec
+from streams.interests import codec, layout
 from streams.interests.arenas import move_recent, move_tallies, release
 from streams.interests.batch import EventBatch, FoldResult, Texts
 from streams.interests.budget import Budget
 from streams.interests.cold import ColdUsers
-from streams.interests.columns import Batch, Int32, Int64, Items, Rules, empty_store, with_room, with_rows
+from streams.interests.columns import Batch, Bool, Int32, Int64, Items, Rules, empty_store, with_room, with_rows
 from streams.interests.fold import APPLIED, DUPLICATE, LATE, REPLACED, fold
 from streams.interests.index import UserIndex
 from streams.interests.items import ItemVectors
@@ -37,7 +37,7 @@ from streams.interests.state import (
     UserState,
     by_type_name,
 )
-from streams.interests.writing import BodyWriter, Copied
+from streams.interests.writing import Copied, RecordWriter
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.events import IMPRESSION, Event
 from streams.wire.signals import PREVIOUS
@@ -100,7 +100,7 @@ class Slab:
         self._heads: list[bytes] = []
         self._margins: dict[int, Margin] = {}
         self._runs = 0
-        self._writer = BodyWriter()
+        self._writer = RecordWriter()
         self.store = empty_store(_FIRST_SLOTS, items.dim)
 
     # Folding
@@ -259,20 +259,22 @@ class Slab:
         changed[rows] = False
         return rows
 
-    def copy(self, rows: Int64, owed: Sequence[bool]) -> Copied:
+    def copy(self, rows: Int64, owed: Sequence[bool] | Bool) -> Copied:
         """Copy what the records of these rows are made of; `owed` says whose list is, and is kept for `pending`."""
         self.store.users["owed"][rows] = owed
         numbers = rows.tolist()
         user_ids = [self.user_ids[row] for row in numbers]
-        erased_at_ms = [self.erased.get(user_id, 0) for user_id in user_ids] if self.erased else [0] * len(numbers)
-        return Copied(
-            user_ids=user_ids,
-            heads=[self._heads[row] for row in numbers],
-            bodies=self._writer.write(self.store, self._items.names, rows, np.array(erased_at_ms, np.int64)),
-            margins=[self._margins[row].encode() if row in self._margins else b"" for row in numbers],
-            owed=list(owed),
-            erased=[at_ms > 0 for at_ms in erased_at_ms],
+        erased_at_ms = np.zeros(len(rows), np.int64)
+        if self.erased:
+            erased_at_ms[:] = [self.erased.get(user_id, 0) for user_id in user_ids]
+        margins = self._margins
+        around = layout.Around(
+            self.store.users["owed"][rows],
+            erased_at_ms,
+            *layout.joined([self._heads[row] for row in numbers]),
+            *layout.joined([margins[row].encode() if row in margins else b"" for row in numbers]),
         )
+        return Copied(user_ids, self._writer.write(self.store, self._items.names, rows, around))
 
     def encode(self, user_id: str) -> bytes:
         """
@@ -288,7 +290,7 @@ class Slab:
         if row is None:
             return self._cold[user_id]
         rows = np.array([row], np.int64)
-        ((_, record),) = self.copy(rows, [bool(self.store.users["owed"][row])]).records()
+        (record,) = self.copy(rows, [bool(self.store.users["owed"][row])]).values()
         return record
 
     def pending(self) -> list[str]:
@@ -401,7 +403,8 @@ class Slab:
         rows = rows[~users["changed"][rows] & (users["used_at"][rows] < self._runs)]
         rows = rows[np.argsort(users["used_at"][rows], kind="stable")][:count]
         owed = users["owed"][rows].tolist()
-        for row, (user_id, record) in zip(rows.tolist(), self.copy(rows, owed).records(), strict=True):
+        copied = self.copy(rows, owed)
+        for row, user_id, record in zip(rows.tolist(), copied.user_ids, copied.values(), strict=True):
             self._leave(row, user_id)
             self._cold.put(user_id, record)
         metrics.USERS_COOLED.inc(len(rows))

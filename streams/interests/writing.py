@@ -1,4 +1,4 @@
-"""Making records of many users: their bodies at one moment, compiled, and the records later, in another thread."""
+"""Making records of many users: copied at one moment and sealed later, in another thread; both compiled."""
 
 from __future__ import annotations
 
@@ -8,64 +8,67 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from streams.catalogue.ids import ItemNames
-from streams.interests import codec, layout
-from streams.interests.columns import Int32, Int64, Store
+from streams.interests import layout, sealing
+from streams.interests.columns import Int64, Store, UInt8
 
-#: Rows whose bodies are written into one buffer; 4,096 typical users are some 4 MB.
-_ROWS: Final = 4_096
+#: Bytes of the buffer that records are written into: it stays in a core's cache.
+_BUFFER_BYTES: Final = 1 << 20
 
 
-class Bodies(NamedTuple):
-    """Bodies of users one behind another, without margins, and where each ends."""
+class Part(NamedTuple):
+    """Records one behind another, without checksums, and (n,) the place behind each."""
 
-    joined: bytes
-    ends: list[int]
+    records: UInt8
+    ends: Int64
 
 
 class Copied(NamedTuple):
-    """What the records of n users are made of, as it was at one moment; another thread may make them."""
+    """The records of n users as they were at one moment, still to be sealed; another thread may do that, once."""
 
     user_ids: list[str]
-    heads: list[bytes]
-    bodies: list[Bodies]
-    margins: list[bytes]
-    owed: list[bool]
-    erased: list[bool]
+    parts: list[Part]
 
-    def records(self) -> Iterator[tuple[str, bytes]]:
-        """Yield each user's id and record."""
-        rest = zip(self.user_ids, self.heads, self.margins, self.owed, self.erased, strict=True)
-        for joined, ends in self.bodies:
+    def records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Seal; give each user's id in UTF-8 and record."""
+        return zip(map(str.encode, self.user_ids), self.values(), strict=True)
+
+    def values(self) -> Iterator[bytes]:
+        """Seal; yield each user's record."""
+        for records, ends in self.parts:
+            sealing.seal(records, layout.words(records), ends)
+            sealed = records.tobytes()
             begin = 0
-            for end, (user_id, head, margin, owed, erased) in zip(ends, rest, strict=False):
-                body = joined[begin:end]
+            for end in ends.tolist():
+                yield sealed[begin:end]
                 begin = end
-                yield user_id, codec.seal(head, body + margin if margin else body, pending=owed, erased=erased)
 
 
-class BodyWriter:
-    """Writes bodies; keeps the scratch that finds an item's place among a body's ids without searching."""
+class RecordWriter:
+    """Writes records; keeps the scratch that finds an item's place among a record's ids without searching."""
 
     def __init__(self) -> None:
-        self._mark: Int64 = np.full(0, -1, np.int64)
-        self._index: Int32 = np.zeros(0, np.int32)
+        self._scratch = layout.empty_scratch(0)
         self._stamp = 0
+        self._buffer: UInt8 = np.empty(0, np.uint8)
 
-    def write(self, store: Store, names: ItemNames, rows: Int64, erased_at_ms: Int64) -> list[Bodies]:
-        """Return the bodies of rows, in parts."""
-        if len(self._mark) < len(names.at):
-            self._mark = np.full(2 * len(names.at), -1, np.int64)
-            self._index = np.zeros(2 * len(names.at), np.int32)
+    def write(self, store: Store, names: ItemNames, rows: Int64, around: layout.Around) -> list[Part]:
+        """Return the records of rows, in parts."""
+        if len(self._scratch.mark) < len(names.at):
+            self._scratch = layout.empty_scratch(2 * len(names.at))
             self._stamp = 0
-        starts = range(0, len(rows), _ROWS)
-        return [
-            self._write(store, names, rows[start : start + _ROWS], erased_at_ms[start : start + _ROWS])
-            for start in starts
-        ]
-
-    def _write(self, store: Store, names: ItemNames, rows: Int64, erased_at_ms: Int64) -> Bodies:
-        out = np.empty(layout.bound(store, names, rows), np.uint8)
+        if not len(self._buffer):
+            self._buffer = np.empty(_BUFFER_BYTES, np.uint8)
+        source = layout.source(store, names)
         ends = np.empty(len(rows), np.int64)
-        layout.write(store, names, rows, erased_at_ms, out, ends, self._mark, self._index, self._stamp)
+        parts: list[Part] = []
+        done = 0
+        while done < len(rows):
+            buffer, before = self._buffer, done
+            wide = layout.words(buffer)
+            done = layout.write(source, rows, around, before, buffer, wide, ends, self._scratch, self._stamp)
+            if done > before:
+                parts.append(Part(buffer[: ends[done - 1]].copy(), ends[before:done]))
+            else:
+                self._buffer = np.empty(2 * len(buffer), np.uint8)
         self._stamp += len(rows)
-        return Bodies(out[: ends[-1]].tobytes(), ends.tolist())
+        return parts

@@ -22,7 +22,7 @@ from streams.errors import BrokenTransactionError, CommitError, FencedError
 from streams.kafka.alignment import Aligner, Slice
 from streams.kafka.bulk_read import Progress, read_to_end
 from streams.kafka.deadline import Deadline
-from streams.kafka.transactions import OutRecord, PartitionTransactions
+from streams.kafka.transactions import OutRecord, OutRecords, PartitionTransactions
 from streams.kafka.transport import Run
 from streams.settings import Settings
 
@@ -68,7 +68,7 @@ class Work(Protocol):
     def caught_up(self) -> None:
         """Everything that lay in the topics when the partition was taken has been folded."""
 
-    def gather(self) -> Iterable[OutRecord]:
+    def gather(self) -> Iterable[OutRecord | OutRecords]:
         """Copy what the next transaction must hold, changed state and what is owed with it; a thread iterates it."""
 
     def suspend(self) -> None:
@@ -350,7 +350,9 @@ class Owner:
             self.commit_s = time.monotonic() - started
             metrics.COMMIT_SECONDS.labels(self._role).observe(self.commit_s)
 
-    async def _transact(self, records: Iterable[OutRecord], offsets: dict[str, int], deadline: Deadline) -> None:
+    async def _transact(
+        self, records: Iterable[OutRecord | OutRecords], offsets: dict[str, int], deadline: Deadline
+    ) -> None:
         """Commit in a thread; what is sent meanwhile goes into the next transaction."""
         self._committing = True
         try:

@@ -59,6 +59,22 @@ class OutRecord(NamedTuple):
     headers: Sequence[tuple[str, bytes]] | None = None
 
 
+class OutRecords(NamedTuple):
+    """
+    Many records of one partition of one topic.
+
+    Attributes
+    ----------
+    pairs
+        Keys and values; iterated once, in the thread that produces them.
+
+    """
+
+    topic: str
+    partition: int
+    pairs: Iterable[tuple[bytes, bytes]]
+
+
 class PartitionTransactions:
     """
     The transactional producer of one partition.
@@ -196,7 +212,7 @@ class PartitionTransactions:
             _LOG.error("records_expired_unread", topic=committed.topic, partition=self._partition, records=missed)
         return max(low, int(committed.offset))
 
-    def produce(self, records: Iterable[OutRecord]) -> None:
+    def produce(self, records: Iterable[OutRecord | OutRecords]) -> None:
         """
         Add records to the open transaction; returns before they are sent.
 
@@ -208,25 +224,22 @@ class PartitionTransactions:
         """
         assert self._producer is not None
         try:
-            for record in records:
-                self._produce_one(self._producer, record)
+            self._produce(self._producer, records)
             self._producer.poll(0)
         except KafkaException as error:
             raise self._translated(error, "producing") from error
 
-    def _produce_one(self, producer: Producer, record: OutRecord) -> None:
-        options: dict[str, Any] = {"headers": list(record.headers)} if record.headers else {}
-        while True:
-            try:
-                producer.produce(record.topic, record.value, record.key, record.partition, **options)
-            except BufferError:
-                # The queue of a million records is full: wait for the broker to take some.
-                producer.poll(0.05)
+    def _produce(self, producer: Producer, records: Iterable[OutRecord | OutRecords]) -> None:
+        for record in records:
+            if isinstance(record, OutRecords):
+                written = _produce_pairs(producer, *record)
             else:
-                self._written += record.topic == self._changelog
-                return
+                _produce_one(producer, record)
+                written = 1
+            if record.topic == self._changelog:
+                self._written += written
 
-    def commit(self, records: Iterable[OutRecord], offsets: Mapping[str, int], deadline: Deadline) -> None:
+    def commit(self, records: Iterable[OutRecord | OutRecords], offsets: Mapping[str, int], deadline: Deadline) -> None:
         """
         Commit what was produced, `records`, and the consumed offsets, all or nothing.
 
@@ -253,14 +266,13 @@ class PartitionTransactions:
         self,
         producer: Producer,
         members: Consumer,
-        records: Iterable[OutRecord],
+        records: Iterable[OutRecord | OutRecords],
         offsets: Mapping[str, int],
         deadline: Deadline,
     ) -> None:
         try:
             # Step 1.
-            for record in records:
-                self._produce_one(producer, record)
+            self._produce(producer, records)
             # Step 2.
             # Asked twice: whoever was stopped in the middle of the first wakes to its time-out, not to its answer.
             if producer.flush(deadline.remaining_s()) and (left := producer.flush(_GRACE_S)):
@@ -331,6 +343,38 @@ class PartitionTransactions:
             if self._producer is not None:
                 self._producer.purge()
             self._producer = None
+
+
+def _produce_one(producer: Producer, record: OutRecord) -> None:
+    options: dict[str, Any] = {"headers": list(record.headers)} if record.headers else {}
+    try:
+        producer.produce(record.topic, record.value, record.key, record.partition, **options)
+    except BufferError:
+        _produce_when_there_is_room(producer, record.topic, record.value, record.key, record.partition, **options)
+
+
+def _produce_pairs(producer: Producer, topic: str, partition: int, pairs: Iterable[tuple[bytes, bytes]]) -> int:
+    """Return how many there were."""
+    produce = producer.produce
+    count = 0
+    for key, value in pairs:
+        count += 1
+        try:
+            produce(topic, value, key, partition)
+        except BufferError:
+            _produce_when_there_is_room(producer, topic, value, key, partition)
+    return count
+
+
+def _produce_when_there_is_room(producer: Producer, *record: Any, **options: Any) -> None:
+    """Wait for the broker to take some of the queue of a million records, which is full."""
+    while True:
+        producer.poll(0.05)
+        try:
+            producer.produce(*record, **options)
+        except BufferError:
+            continue
+        return
 
 
 def _resumed(call: Callable[[float], object], deadline: Deadline) -> None:

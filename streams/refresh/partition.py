@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from streams.interests.slab import Slab
 from streams.interests.vectors import InterestVectors
 from streams.kafka.alignment import Slice
 from streams.kafka.owner import CONTROL_KEY, Owner
-from streams.kafka.transactions import OutRecord
+from streams.kafka.transactions import OutRecord, OutRecords
 from streams.refresh.dirty import Cause
 from streams.refresh.erasures import Erasures
 from streams.settings import Settings
@@ -62,8 +61,8 @@ class Refresh(Protocol):
     def forget(self, partition: InterestPartition) -> None:
         """Drop all that is owed in a partition."""
 
-    def owes(self, user_id: str) -> bool:
-        """Whether a list of the user waits or is being ranked, or the cache has still to forget the user."""
+    def owes(self, user_ids: Sequence[str]) -> list[bool]:
+        """Return whether a list of each user waits or is being ranked, or the cache has still to forget the user."""
 
     def erase(self, partition: InterestPartition, user_id: str, version: int) -> None:
         """Drop the user's lists of lesser versions, wherever they are, and call `settled` once the cache has."""
@@ -262,7 +261,7 @@ class InterestPartition:
 
     # Committing
 
-    def gather(self) -> Iterable[OutRecord]:
+    def gather(self) -> Iterable[OutRecord | OutRecords]:
         """Return the changed users' records, and what the folded events caused; copied now, made when iterated."""
         records, self._out = self._out, []
         records.extend(self._item_events())
@@ -271,13 +270,18 @@ class InterestPartition:
         records.extend(self._forgotten())
         records.extend(self._erasures.expire())
         rows = self.slab.take_changed()
-        owed, owes, user_ids = self._owed_on_start, self._refresh.owes, self.slab.user_ids
-        copied = self.slab.copy(rows, [user_ids[row] in owed or owes(user_ids[row]) for row in rows.tolist()])
-        states = (
-            OutRecord(self.changelog, user_id.encode(), record, self.partition)
-            for user_id, record in copied.records()
-        )  # fmt: skip
-        return itertools.chain(records, states)
+        if not len(rows):
+            return records
+        copied = self.slab.copy(rows, self._owed(rows))
+        return [*records, OutRecords(self.changelog, self.partition, copied.records())]
+
+    def _owed(self, rows: Int64) -> list[bool]:
+        """Return whose list is owed."""
+        user_ids = list(map(self.slab.user_ids.__getitem__, rows.tolist()))
+        owed = self._refresh.owes(user_ids)
+        if not self._owed_on_start:
+            return owed
+        return [is_owed or user_id in self._owed_on_start for is_owed, user_id in zip(owed, user_ids, strict=True)]
 
     def _item_events(self) -> Iterator[OutRecord]:
         """Give what was applied since the last commit to the partitions that count it."""

@@ -126,9 +126,12 @@ class Publisher:
         for user_id in [user_id for user_id, erasure in self._erasures.items() if erasure.partition is partition]:
             del self._erasures[user_id]
 
-    def owes(self, user_id: str) -> bool:
-        """Whether a list of the user waits or is being ranked, or the cache has still to forget the user."""
-        return user_id in self._dirty or user_id in self._in_flight or user_id in self._erasures
+    def owes(self, user_ids: Sequence[str]) -> list[bool]:
+        """Return whether a list of each user waits or is being ranked, or the cache has still to forget the user."""
+        dirty, in_flight, erasures = self._dirty, self._in_flight, self._erasures
+        if not (len(dirty) or in_flight or erasures):
+            return [False] * len(user_ids)
+        return [user_id in dirty or user_id in in_flight or user_id in erasures for user_id in user_ids]
 
     def erase(self, partition: InterestPartition, user_id: str, version: int) -> None:
         """Drop a user's lists: the one that waits, the one that is being ranked, and those in Redis."""

@@ -75,8 +75,7 @@ def test_crash_and_restore_give_the_same_bytes(log: Log, seed: int) -> None:
         fate = rng.random()
         if fate < 0.4:
             rows = slab.take_changed()
-            records = slab.copy(rows, [False] * len(rows)).records()
-            changelog |= {user_id.encode(): record for user_id, record in records}
+            changelog |= dict(slab.copy(rows, [False] * len(rows)).records())
             committed = at
         elif fate < 0.6 and crashes < 20:
             crashes += 1

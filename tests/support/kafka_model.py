@@ -16,7 +16,8 @@ from typing import Literal
 
 from streams.errors import CommitError, FencedError
 from streams.kafka.deadline import Deadline
-from streams.kafka.transactions import OutRecord
+from streams.kafka.transactions import OutRecord, OutRecords
+from tests.support.outgoing import one_by_one
 
 #: What becomes of one commit. `killed_*` end the process behind that step; `reply_lost` is the outcome nobody knows:
 #: Kafka has committed and the producer was told nothing.
@@ -205,15 +206,15 @@ class ModelTransactions:
         self._kafka.let_others()
         return {topic: (0, self._kafka.stable_end(topic)) for topic in topics}
 
-    def produce(self, records: Iterable[OutRecord]) -> None:
+    def produce(self, records: Iterable[OutRecord | OutRecords]) -> None:
         """Add records to the open transaction."""
         try:
-            for record in records:
+            for record in one_by_one(records):
                 self._produce_one(record)
         except _RefusedError:
             raise FencedError("taken by another worker") from None
 
-    def commit(self, records: Iterable[OutRecord], offsets: Mapping[str, int], deadline: Deadline) -> None:
+    def commit(self, records: Iterable[OutRecord | OutRecords], offsets: Mapping[str, int], deadline: Deadline) -> None:
         """Commit as `PartitionTransactions.commit` does, or meet the fate."""
         del deadline
         if self._closed:
@@ -223,7 +224,7 @@ class ModelTransactions:
         if fate == "refused":
             raise CommitError("Kafka is away")
         try:
-            given = list(records)
+            given = list(one_by_one(records))
             for number, record in enumerate(given):
                 if fate == "killed_producing" and number == len(given) // 2:
                     raise KilledError

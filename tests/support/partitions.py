@@ -11,6 +11,7 @@ from streams.kafka.transport import Record
 from streams.refresh.dirty import Cause
 from streams.refresh.partition import InterestPartition
 from streams.settings import Settings
+from tests.support.outgoing import one_by_one
 from tests.support.records import slice_of
 
 
@@ -31,9 +32,9 @@ class Owed:
         del partition
         self.causes.clear()
 
-    def owes(self, user_id: str) -> bool:
+    def owes(self, user_ids: Sequence[str]) -> list[bool]:
         """Whether it was noted."""
-        return user_id in self.causes or user_id in self.erased
+        return [user_id in self.causes or user_id in self.erased for user_id in user_ids]
 
     def erase(self, partition: InterestPartition, user_id: str, version: int) -> None:
         """Note it, and that no list is owed any more."""
@@ -114,7 +115,7 @@ class LoggedPartition:
 
     def commit(self) -> list[OutRecord]:
         """Commit; return what the transaction holds."""
-        gathered = list(self.work.gather())
+        gathered = list(one_by_one(self.work.gather()))
         records, self.owner.sent = [*self.owner.sent, *gathered], []
         self.log.extend(records)
         return records

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, cast
 
@@ -94,9 +94,10 @@ class Lists:
         del partition
         self.owed.clear()
 
-    def owes(self, user_id: str) -> bool:
+    def owes(self, user_ids: Sequence[str]) -> list[bool]:
         """Whether a list waits or is being ranked."""
-        return user_id in self.owed or any(user_id == ranked for _, ranked, _, _ in self._ranking)
+        ranking = {user_id for _, user_id, _, _ in self._ranking}
+        return [user_id in self.owed or user_id in ranking for user_id in user_ids]
 
     def erase(self, partition: InterestPartition, user_id: str, version: int) -> None:
         """Drop what is owed and what is being ranked; there is no cache that would have to forget."""

@@ -14,6 +14,7 @@ from streams.refresh.partition import InterestPartition
 from streams.settings import Settings
 from streams.wire.recommendations import VERSION_EPOCH
 from streams.wire.signals import decode_item_events
+from tests.support.outgoing import one_by_one
 from tests.support.partitions import Message, Owed
 from tests.support.records import slice_of
 
@@ -83,7 +84,7 @@ def test_a_commit_holds_states_and_what_events_caused(owed: Owed) -> None:
     partition = partition_of_one(owed)
     partition.caught_up()
     partition.fold(pieces(event("u", "a", 1), event("u", "b", 2), {"user_id": "u"}))
-    records = list(partition.gather())
+    records = list(one_by_one(partition.gather()))
     by_topic = {record.topic: record for record in records}
     told = decode_item_events(by_topic["item-events"].value or b"")
 
@@ -91,7 +92,7 @@ def test_a_commit_holds_states_and_what_events_caused(owed: Owed) -> None:
     assert (["a", "b"], [0, 1]) == (told.ids, told.item.tolist())
     assert [[-1, -1, -1], [0, -1, -1]] == told.previous.tolist()
     assert b"u" == by_topic["user-state"].key
-    assert [] == list(partition.gather())
+    assert [] == list(one_by_one(partition.gather()))
 
 
 def test_lists_are_owed_only_once_caught_up(owed: Owed) -> None:
@@ -109,7 +110,7 @@ def test_a_user_whose_list_is_owed_says_so_in_the_record(owed: Owed) -> None:
     partition = partition_of_one(owed)
     partition.caught_up()
     partition.fold(pieces(event("u", "a", 1)))
-    (state,) = [record for record in partition.gather() if record.topic == "user-state"]
+    (state,) = [record for record in one_by_one(partition.gather()) if record.topic == "user-state"]
     heir_owed = Owed()
     heir = partition_of_one(heir_owed)
     heir.restore([Message(state.key or b"", state.value or b"")])

@@ -41,7 +41,8 @@ def serve(slab: Slab, user_id: str, served: LastList) -> None:
 def written(slab: Slab, owed: set[str]) -> dict[str, bytes]:
     """Return the records that are due, as a commit takes them."""
     rows = slab.take_changed()
-    return dict(slab.copy(rows, [slab.user_ids[row] in owed for row in rows.tolist()]).records())
+    copied = slab.copy(rows, [slab.user_ids[row] in owed for row in rows.tolist()])
+    return {key.decode(): record for key, record in copied.records()}
 
 
 def test_run_reports_what_it_did() -> None:
