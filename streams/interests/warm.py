@@ -6,6 +6,8 @@ Compiling what the worker runs, before it runs: a first fold that compiles would
 
 from __future__ import annotations
 
+import numpy as np
+
 from streams.catalogue.matrix import Catalogue
 from streams.interests.budget import Budget
 from streams.interests.ingest import Ingest
@@ -16,7 +18,9 @@ from streams.kafka.alignment import Slice
 from streams.kafka.transport import Record, Records, Run
 from streams.kafka.transport.records import read_batch
 from streams.settings import Settings
+from streams.signals.routing import routed
 from streams.topics import full_name
+from streams.wire.signals import ItemEvent, item_events
 
 _NOW_MS = 1_700_000_000_000
 #: More than the first table of ids holds.
@@ -26,7 +30,7 @@ _BATCH = bytes((12, 0, 0, 0, 1, 1, 0))
 
 
 def warm() -> None:
-    """Read, fold, write, forget and gather users in a slab of its own: that calls every compiled function."""
+    """Read, fold, write, forget, gather and tell users in a slab of its own: that calls every compiled function."""
     settings = Settings()
     read_batch(_BATCH, 1, 0, _NOW_MS, log_append=False)
     value = b'{"event_id":"e","user_id":"%d","item_id":"i","ts":%d}'
@@ -39,6 +43,7 @@ def warm() -> None:
     record = slab.encode("0")
     slab.restore(b"0", record)
     slab.row("0")
+    routed(item_events([ItemEvent(1, "i", 1, 1)]), np.zeros(1, np.int32))
 
 
 if __name__ == "__main__":

@@ -290,7 +290,7 @@ class InterestPartition:
             return
         users, items, kinds, times, previous = (np.concatenate(column) for column in zip(*told, strict=True))
         events = ItemEvents(self._catalogue.ids, users, items, kinds, times, previous)
-        for partition, value in routed(events, self._owners_of_items()):
+        for partition, value in routed(events, self._owners_of_items(), self._catalogue.names):
             yield OutRecord(self._item_events_topic, None, value, partition)
 
     def _owners_of_items(self) -> Int32:

@@ -42,7 +42,9 @@ _USER = np.dtype("<u8")
 _TIME = np.dtype("<i8")
 _INDEX = np.dtype("<i4")
 _TYPE = np.dtype("u1")
-_EVENT_BYTES = _USER.itemsize + _TIME.itemsize + (1 + PREVIOUS) * _INDEX.itemsize + _TYPE.itemsize
+#: Bytes of one event, and of what stands before the events, in a record.
+EVENT_BYTES = _USER.itemsize + _TIME.itemsize + (1 + PREVIOUS) * _INDEX.itemsize + _TYPE.itemsize
+ITEM_EVENTS_HEAD_BYTES = _HEAD.size + _COUNTS.size
 
 
 class ItemEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -198,18 +200,30 @@ def encode_item_events(events: ItemEvents) -> bytes:
     ------
     ValueError
         When the columns do not fit together, mean ids that are not there, or are more than one record may hold
-        (`item_event_records` splits).
+        (`streams.signals.routing` splits).
 
     >>> events = item_events([ItemEvent(user=1, item_id="i", type_code=1, ts_ms=1_700_000_000_000, previous=("h",))])
     >>> decode_item_events(encode_item_events(events)).ids
     ['i', 'h']
     """
+    return encode_named_events(events, len(events.ids), "\n".join(events.ids).encode())
+
+
+def encode_named_events(events: ItemEvents, ids: int, blob: bytes) -> bytes:
+    """
+    Do the same for columns that mean ids which are not `events.ids`: so many, as UTF-8 joined by line feeds.
+
+    Raises
+    ------
+    ValueError
+        See `encode_item_events`.
+
+    """
     if len(events.item) > MAX_ITEM_EVENTS:
         raise ValueError(f"{len(events.item)} events, one record holds {MAX_ITEM_EVENTS}")
     if events.previous.shape != (len(events.item), PREVIOUS):
         raise ValueError(f"previous has shape {events.previous.shape}")
-    blob = "\n".join(events.ids).encode()
-    if problem := _problem(events, blob):
+    if problem := problem_of_columns(events, ids) or _problem_of_ids(blob, ids):
         raise ValueError(problem)
     columns = (
         events.user.astype(_USER, copy=False),
@@ -218,52 +232,11 @@ def encode_item_events(events: ItemEvents) -> bytes:
         events.previous.astype(_INDEX, copy=False),
         events.type_code.astype(_TYPE, copy=False),
     )
-    counts = _COUNTS.pack(len(events.item), len(events.ids))
+    counts = _COUNTS.pack(len(events.item), ids)
     record = seal(_MAGIC, ITEM_EVENTS_VERSION, b"".join((counts, *(column.tobytes() for column in columns), blob)))
     if len(record) > MAX_ITEM_EVENTS_BYTES:
         raise ValueError(f"{len(record)} bytes, one record holds {MAX_ITEM_EVENTS_BYTES}")
     return record
-
-
-def item_event_records(events: ItemEvents) -> list[bytes]:
-    """
-    Return the values of as many records as a batch of any size needs, its events in order; none for no events.
-
-    Raises
-    ------
-    ValueError
-        See `encode_item_events`.
-
-    """
-    count = len(events.item)
-    if not count:
-        return []
-    # What the ids can need at most decides, so that nothing is encoded twice.
-    size = _HEAD.size + _COUNTS.size + count * _EVENT_BYTES + len("\n".join(events.ids).encode())
-    if count == 1 or (count <= MAX_ITEM_EVENTS and size <= MAX_ITEM_EVENTS_BYTES):
-        return [encode_item_events(events)]
-    half = count // 2
-    return item_event_records(part_of(events, slice(None, half))) + item_event_records(
-        part_of(events, slice(half, None))
-    )
-
-
-def part_of(events: ItemEvents, rows: slice | npt.NDArray[np.int64]) -> ItemEvents:
-    """Return some of the events, by position, with only the ids they mean."""
-    item, previous = events.item[rows], events.previous[rows]
-    used, place = np.unique(np.concatenate((item, previous.ravel())), return_inverse=True)
-    if used[0] < 0:
-        used, place = used[1:], place - 1
-    ids = [events.ids[index] for index in used.tolist()]
-    places: npt.NDArray[np.int32] = place.astype(np.int32)
-    return ItemEvents(
-        ids,
-        events.user[rows],
-        places[: len(item)],
-        events.type_code[rows],
-        events.ts_ms[rows],
-        places[len(item) :].reshape(-1, PREVIOUS),
-    )
 
 
 def decode_item_events(record: bytes) -> ItemEvents:
@@ -283,7 +256,7 @@ def decode_item_events(record: bytes) -> ItemEvents:
         events, blob = _columns(body)
     else:
         raise RecordFormatError(f"an item-events batch of version {version}; known are 1 and {ITEM_EVENTS_VERSION}")
-    if problem := _problem(events, blob):
+    if problem := problem_of_columns(events, len(events.ids)) or _problem_of_ids(blob, len(events.ids)):
         raise RecordFormatError(f"an item-events batch cannot be: {problem}")
     return events
 
@@ -298,8 +271,8 @@ def _rows(body: bytes) -> tuple[ItemEvents, bytes]:
 
 def _columns(body: bytes) -> tuple[ItemEvents, bytes]:
     count, ids = _COUNTS.unpack_from(body) if len(body) >= _COUNTS.size else (MAX_ITEM_EVENTS + 1, 0)
-    blob = body[_COUNTS.size + count * _EVENT_BYTES :]
-    if count > MAX_ITEM_EVENTS or len(body) < _COUNTS.size + count * _EVENT_BYTES:
+    blob = body[_COUNTS.size + count * EVENT_BYTES :]
+    if count > MAX_ITEM_EVENTS or len(body) < _COUNTS.size + count * EVENT_BYTES:
         raise RecordFormatError("an item-events batch has another length than its counts say")
     try:
         names = blob.decode().split("\n") if blob else []
@@ -319,9 +292,9 @@ def _columns(body: bytes) -> tuple[ItemEvents, bytes]:
     return ItemEvents(names, user, item, type_code, ts_ms, previous), blob
 
 
-def _problem(events: ItemEvents, blob: bytes) -> str:
-    """Return what is wrong with a batch, its ids also given as joined UTF-8; empty when nothing is."""
-    count, ids = len(events.item), len(events.ids)
+def problem_of_columns(events: ItemEvents, ids: int) -> str:
+    """Return what is wrong with columns that mean so many ids; empty when nothing is."""
+    count = len(events.item)
     if any(len(column) != count for column in (events.user, events.type_code, events.ts_ms, events.previous)):
         return "its columns have different lengths"
     if count and not (
@@ -332,7 +305,7 @@ def _problem(events: ItemEvents, blob: bytes) -> str:
         return "a type is not known"
     if count and not 0 <= events.ts_ms.min() <= events.ts_ms.max() <= MAX_EPOCH_MS:
         return "a time is out of range"
-    return _problem_of_ids(blob, ids)
+    return ""
 
 
 def _problem_of_ids(blob: bytes, ids: int) -> str:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.errors import RecordFormatError
+from streams.signals.routing import routed
 from streams.wire.signals import (
     MAX_ITEM_EVENTS,
     MAX_ITEM_EVENTS_BYTES,
@@ -19,7 +20,6 @@ from streams.wire.signals import (
     ItemEvents,
     decode_item_events,
     encode_item_events,
-    item_event_records,
     item_events,
     seal,
 )
@@ -142,13 +142,13 @@ def many(count: int, id_chars: int) -> ItemEvents:
 def test_a_large_batch_is_split(count: int, id_chars: int) -> None:
     """By events and by bytes; the order stays, and each record stands alone."""
     events = many(count, id_chars)
-    records = item_event_records(events)
+    records = [value for _, value in routed(events, np.zeros(count, np.int32))]
     found = [row for record in records for row in as_rows(decode_item_events(record))]
 
     assert len(records) > 1
     assert max(map(len, records)) <= MAX_ITEM_EVENTS_BYTES
     assert as_rows(events) == found
-    assert [] == item_event_records(item_events([]))
+    assert [] == routed(item_events([]), np.zeros(0, np.int32))
     with pytest.raises(ValueError, match="one record holds"):
         encode_item_events(events)
 
