@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from streams.local.kafka import LocalKafka
@@ -27,6 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
     A shell that starts the tests in the background has them ignore SIGINT, and every process they start as well.
     """
     forget_environment()
+    # An example's time tells how busy the machine is, and whether compiled code was loaded before.
+    hypothesis.settings.register_profile("freshet", deadline=None)
+    hypothesis.settings.load_profile("freshet")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(FaultTable(config), "fault-table")
 
