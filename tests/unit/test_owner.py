@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Message
 from structlog.testing import capture_logs
 
-from streams.errors import CommitError, FencedError
+from streams.errors import BrokenTransactionError, CommitError, FencedError
 from streams.kafka import owner as module
 from streams.kafka.alignment import Slice
 from streams.kafka.bulk_read import Progress
@@ -287,6 +287,30 @@ def test_what_is_sent_during_a_commit_goes_into_the_next(broker: Broker, worker:
         await take
 
         assert [sent] == broker.produced
+
+    run(story())
+
+
+def test_a_broken_transaction_is_the_business_of_its_commit(
+    broker: Broker, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sends a list after a long sleep cannot know whether it was fenced; the next commit asks, and says so."""
+
+    def refuse(*_: object) -> None:
+        raise BrokenTransactionError("5000 message(s) timed out")
+
+    def ask(*_: object) -> None:
+        raise FencedError("taken by another worker")
+
+    async def story() -> None:
+        owner = worker.owner()
+        await owner.take()
+        monkeypatch.setattr(broker, "produce", refuse)
+        monkeypatch.setattr(broker, "commit", ask)
+        owner.send([OutRecord("recommendations", b"u", b"[]", 0)])
+
+        with pytest.raises(FencedError, match="taken by another worker"):
+            await owner.commit(Deadline(5))
 
     run(story())
 
