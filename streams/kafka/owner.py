@@ -240,6 +240,19 @@ class Owner:
         bounds = self._transactions.bounds(self._topics, Deadline(self._settings.kafka_timeout_s))
         return {topic: end for topic, (_, end) in bounds.items()}
 
+    async def start_after_loss(self, topic: str, offset: int) -> int:
+        """
+        Return where a topic goes on whose next offset Kafka does not have, and tell what was lost.
+
+        Raises
+        ------
+        TopicMismatchError, DependencyError, FencedError
+            See `PartitionTransactions.committed`.
+
+        """
+        deadline = Deadline(self._settings.kafka_timeout_s)
+        return await self._in_thread(lambda: self._transactions.start_after_loss(topic, offset, deadline))
+
     def push(self, run: Run) -> None:
         """Buffer a run and fold what may be folded."""
         if self._aligner is None or self._leaving:

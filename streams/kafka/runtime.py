@@ -139,6 +139,7 @@ class Runtime:
         self._app.agent(batched_topic(self._app, *self._role.topics, caller_commits=True), name=self._role.name)(
             self._consume
         )
+        self._app.consumer.on_out_of_range = self._on_out_of_range
         health.start()
         try:
             await self._role.start(self)
@@ -193,6 +194,21 @@ class Runtime:
             self._take(number, self._kept.pop(number, None))
         # What was kept of the others is another worker's now.
         self._let_go()
+
+    def _on_out_of_range(self, tp: TP, position: int) -> None:
+        owner = self.owners.get(tp.partition)
+        if owner is not None:
+            self.spawn(self._go_on_after_loss(owner, tp, position))
+
+    async def _go_on_after_loss(self, owner: Owner, tp: TP, position: int) -> None:
+        """Go on where a topic begins that Kafka has deleted unread records from; end for one that was made anew."""
+        try:
+            start = await owner.start_after_loss(tp.topic, position)
+        except FencedError as error:
+            self._drop(owner, error)
+        else:
+            if self.owners.get(tp.partition) is owner:
+                await self._app.consumer.go_on_from(tp, start)
 
     def _let_go(self) -> None:
         """Drop what was kept and did not come back."""

@@ -9,6 +9,7 @@ it fences whoever had the partition before.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
@@ -29,6 +30,7 @@ from streams.errors import BrokenTransactionError, CommitError, DependencyError,
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.deadline import Deadline
 from streams.kafka.partitioner import LIBRDKAFKA_PARTITIONER
+from streams.kafka.passing import passes
 from streams.settings import Settings
 from streams.topics import TOPICS
 
@@ -41,6 +43,9 @@ _TRANSACTION_TIMEOUT_MS = 90_000
 #: One more try when a deadline has passed: a process that was stopped for a minute in the middle of a commit wakes
 #: after its deadline, and this is how it hears that it was fenced instead of guessing that Kafka is away.
 _GRACE_S = 2.0
+
+#: How long to wait before a question is asked again that a broker could not answer yet.
+_RETRY_S = 0.1
 
 #: What a producer that broke in a request under way answers to `produce`, without the reason.
 _BARE = {KafkaError._FATAL, KafkaError._STATE}  # noqa: SLF001 -- public constants
@@ -165,11 +170,21 @@ class PartitionTransactions:
             for found in members.committed(wanted, timeout=deadline.remaining_s()):
                 if found.error is not None:
                     raise KafkaException(found.error)
-                low, high = members.get_watermark_offsets(
-                    TopicPartition(found.topic, self._partition), timeout=deadline.remaining_s()
+                low, high = self._bounds(members, found.topic, deadline)
+                offsets[found.topic] = (
+                    low if found.offset == OFFSET_INVALID else self._start(found.topic, int(found.offset), low, high)
                 )
-                offsets[found.topic] = low if found.offset == OFFSET_INVALID else self._start(found, low, high)
         return offsets
+
+    def start_after_loss(self, topic: str, offset: int, deadline: Deadline) -> int:
+        """
+        Return where a topic's partition goes on after Kafka has said that it does not have `offset`.
+
+        Raises as `committed` does: an offset that is not below the log's start was behind its end.
+        """
+        start, end = self.bounds([topic], deadline)[topic]
+        # The end may have moved on past the offset since.
+        return self._start(topic, offset, start, end if offset < start else offset - 1)
 
     def changelog_bounds(self, deadline: Deadline) -> tuple[int, int]:
         """Return the start and the end offset of the changelog; called once, after `open`, before any commit."""
@@ -179,12 +194,21 @@ class PartitionTransactions:
     def bounds(self, topics: Iterable[str], deadline: Deadline) -> dict[str, tuple[int, int]]:
         """Return the start and the end offset of each topic's partition as they are now; raises as `committed` does."""
         with self._asking("the end offsets") as members:
-            return {
-                topic: members.get_watermark_offsets(
+            return {topic: self._bounds(members, topic, deadline) for topic in topics}
+
+    def _bounds(self, members: Consumer, topic: str, deadline: Deadline) -> tuple[int, int]:
+        while True:
+            try:
+                start, end = members.get_watermark_offsets(
                     TopicPartition(topic, self._partition), timeout=deadline.remaining_s()
                 )
-                for topic in topics
-            }
+            except KafkaException as error:
+                # A broker that has just started may not know yet what it leads.
+                if deadline.passed or not passes(error.args[0]):
+                    raise
+                time.sleep(_RETRY_S)
+            else:
+                return start, end
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[Consumer]:
@@ -199,18 +223,20 @@ class PartitionTransactions:
                     f"reading {what} of partition {self._partition} failed: {_text(error)}"
                 ) from error
 
-    def _start(self, committed: TopicPartition, low: int, high: int) -> int:
-        """Return where a committed partition goes on in a log from `low` to `high`."""
-        if committed.offset > high:
+    def _start(self, topic: str, offset: int, low: int, high: int) -> int:
+        """Return where a partition that was read up to an offset goes on in a log from `low` to `high`."""
+        if offset > high:
             raise TopicMismatchError(
-                f"{committed.topic} partition {self._partition} ends at {high}, but the group has committed offset "
-                f"{committed.offset}: the topic was deleted and made anew, or restored from an older copy; "
+                f"{topic} partition {self._partition} ends at {high}, but the group has committed or read up to offset "
+                f"{offset}: the topic was deleted and made anew, or restored from an older copy; "
                 "the group's offsets and the changelogs belong to the former one"
             )
-        if missed := max(0, low - committed.offset):
+        if missed := max(0, low - offset):
             metrics.EXPIRED.inc(missed)
-            _LOG.error("records_expired_unread", topic=committed.topic, partition=self._partition, records=missed)
-        return max(low, int(committed.offset))
+            _LOG.error(
+                "records_expired_unread", topic=topic, partition=self._partition, first=offset, next=low, records=missed
+            )
+        return max(low, offset)
 
     def produce(self, records: Iterable[OutRecord | OutRecords]) -> None:
         """

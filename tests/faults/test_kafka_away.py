@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 import time
 from collections.abc import Callable
 
@@ -201,13 +203,47 @@ def expired(scene: Scene) -> None:
     """Records behind the committed offset were deleted before they were read: something is lost, and it is said."""
     worker = consumed(scene)
     scene.send(2_000)
+    delete_views(scene)
+    worker.start().ready()
+
+    assert worker.metric("freshet_records_expired_total") > 0
+
+
+def expired_while_running(scene: Scene) -> None:
+    """The same under a worker that fell behind: it says so, and reads on where the log begins."""
+    worker = scene.worker()
+    scene.send()
+    scene.settle()
+    worker.signal(signal.SIGSTOP)
+    scene.send(2_000)
+    delete_views(scene)
+    worker.signal(signal.SIGCONT)
+    scene.send()
+    scene.settle()
+
+    assert worker.metric("freshet_records_expired_total") > 0
+    assert "records_expired_unread" in worker.log.read_text()
+
+
+def delete_views(scene: Scene) -> None:
+    """As retention does, now."""
     admin = admin_of(scene.settings)
     topic = full_name(scene.settings, "views")
     admin.delete_records({TopicPartition(topic, partition): -1 for partition in range(scene.settings.partitions)})
     admin.close()
-    worker.start().ready()
 
-    assert worker.metric("freshet_records_expired_total") > 0
+
+def log_lost_while_running(scene: Scene) -> None:
+    """A broker comes back with an empty disk: what a worker has read is not what Kafka holds any more."""
+    assert scene.kafka is not None
+    worker = scene.worker()
+    scene.send()
+    scene.settle()
+    scene.kafka.stop()
+    for log in scene.kafka.folder.glob(f"data/{full_name(scene.settings, 'clicks')}-*"):
+        shutil.rmtree(log)
+    scene.kafka.start()
+    refuses(worker, "clicks", "made anew")
 
 
 @rows(
@@ -218,6 +254,14 @@ def expired(scene: Scene) -> None:
     ),
     Fault("F24", "topics made anew", "delete and create", "I1 I2", made_anew),
     Fault("F24", "records expired unread", "delete_records", "I12", expired),
+    Fault(
+        "F24", "records expired under a running worker", "SIGSTOP, delete_records, SIGCONT", "I12",
+        expired_while_running, quick=True,
+    ),
+    Fault(
+        "F24", "log lost under a running worker", "Kafka stopped, log removed, started", "I12",
+        log_lost_while_running, needs=_OWN,
+    ),
 )  # fmt: skip
 def test_a_changed_log_is_never_silent(fault: Fault, staged_scene: Callable[[Fault], Scene]) -> None:
     """The worker ends with a sentence, says in a metric what is missing, or goes on without loss."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
@@ -30,9 +30,18 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
 
     Faust's drain loop, conductor and commit timer are used as they are; what it fetches and what it commits of
     batched topics is decided here.
+
+    Attributes
+    ----------
+    on_out_of_range
+        Called on the app's loop with a released partition of a caller that commits, and its position, when Kafka does
+        not have that offset (any more): nothing is fetched from it until `go_on_from`. None lets the process go on
+        silently where `consumer_auto_offset_reset` says, as other topics do.
+
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.on_out_of_range: Callable[[TP, int], None] | None = None
         self._held: set[TP] = set()
         self._ledger = Ledger()
         self._read_to: dict[TP, int] = {}
@@ -48,10 +57,45 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
         """Let the held partitions in `offsets` flow, each from its offset; runs that are still out are forgotten."""
         for tp in offsets:
             self._read_to.pop(tp, None)
-        await self.seek_wait(offsets)
+        await self._go_on_from(offsets)
         self._ledger.forget(offsets)
         self._held.difference_update(offsets)
         self._room.set()
+
+    async def go_on_from(self, tp: TP, offset: int) -> None:
+        """Fetch again from a partition whose position was out of range, unless it has been revoked meanwhile."""
+        state = self._thread.partition_state(tp)
+        if state is not None and state.paused:
+            await self._go_on_from({tp: offset})
+
+    async def _go_on_from(self, offsets: dict[TP, int]) -> None:
+        states = {tp: self._thread.partition_state(tp) for tp in offsets if tp.topic in self.transport.caller_commits}
+        watched = [state for tp, state in states.items() if state is not None and self._watch(tp, state)]
+        await self.seek_wait(offsets)
+        await self._thread.call_thread(_resume, watched)
+
+    def _watch(self, tp: TP, state: Any) -> bool:
+        """
+        Have an offset that is out of range told instead of reset.
+
+        aiokafka has no other place for it: with `auto_offset_reset="none"` it also fails partitions that it was not
+        told a position of yet, and it raises one partition's error in place of all records of a fetch.
+        """
+        told = self.on_out_of_range
+        if told is None:
+            return False
+        reset = type(state).await_reset
+
+        def await_reset(strategy: int) -> None:
+            # In the client's thread. What was fetched before is handed over still; the position stays.
+            if state.has_valid_position:
+                state.pause()
+                self.app.loop.call_soon_threadsafe(told, tp, state.position)
+            else:
+                reset(state, strategy)
+
+        state.await_reset = await_reset
+        return True
 
     def hold(self, tps: Iterable[TP]) -> None:
         """Stop handing over runs of these partitions until they are released."""
@@ -289,3 +333,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
                 "(the agent hangs or raised, or done() is missing)",
                 tp.topic, tp.partition, oldest.records[0].offset, patience_s,
             )  # fmt: skip
+
+
+async def _resume(states: Iterable[Any]) -> None:
+    for state in states:
+        state.resume()
