@@ -20,6 +20,10 @@ class ConfigurationError(FreshetError):
     exit_code = 2
 
 
+class InstanceFencedError(ConfigurationError):
+    """Another process is a static member of the group under the same instance id; the older one ends."""
+
+
 class TopicMismatchError(FreshetError):
     """A topic is missing or differs from `streams.topics` (partitions, cleanup); nothing was consumed."""
 

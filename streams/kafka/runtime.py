@@ -24,7 +24,13 @@ from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from streams import metrics
-from streams.errors import AssignmentError, DependencyError, FencedError, FreshetError
+from streams.errors import (
+    AssignmentError,
+    ConfigurationError,
+    DependencyError,
+    FencedError,
+    FreshetError,
+)
 from streams.health import HealthServer
 from streams.kafka.app import HEARTBEAT_SHARE, make_app
 from streams.kafka.clients import librdkafka_config
@@ -308,7 +314,7 @@ class Runtime:
             await asyncio.sleep(_TICK_S)
             self._last_tick = time.monotonic()
             if self._app.crashed and not self._stopping:
-                self.fail(DependencyError(f"the consumer ended: {self._app.crash_reason!r}"))
+                self.fail(self._crash())
             for owner in list(self.owners.values()):
                 owner.pump()
                 owner.check_caught_up()
@@ -324,6 +330,12 @@ class Runtime:
             metrics.COMMIT_INTERVAL.labels(self._role.name).set(max(waits, default=self._role.commit_interval_s))
             if time.monotonic() > self._kept_until:
                 self._let_go()
+
+    def _crash(self) -> FreshetError:
+        """Return what the crash of the app means to the operator."""
+        if (fenced := self._app.consumer.fenced) is not None:
+            return ConfigurationError(f"{fenced}: FRESHET_KAFKA_GROUP_INSTANCE_ID must differ between processes")
+        return DependencyError(f"the consumer ended: {self._app.crash_reason!r}")
 
     async def _watch_kafka(self) -> None:
         """

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from streams.errors import ConfigurationError
 from streams.kafka.deadline import Deadline
 from streams.kafka.partitioner import partition_of
 from streams.kafka.transactions import PartitionTransactions
@@ -185,3 +186,27 @@ def test_a_rolling_restart_moves_nothing(settings_for: Callable[..., Settings], 
 
         time.sleep(1)
         check_everything(settings, oracle)
+
+
+def test_two_processes_with_one_instance_id_do_not_take_turns(
+    settings_for: Callable[..., Settings], tmp_path: Path
+) -> None:
+    """The newer one has the partitions; the older one ends with a sentence that names the setting."""
+    settings = settings_for(partitions=4, kafka_group_instance_id="interest-0")
+    stock(settings)
+    oracle = Oracle()
+    with RoleProcess("worker", settings, tmp_path, "older") as older:
+        older.ready()
+        send_more(settings, oracle, seed=1)
+        wait_until_consumed(settings)
+        with RoleProcess("worker", settings, tmp_path, "newer") as newer:
+            assert ConfigurationError.exit_code == older.wait(60), older.tail()
+            assert "FRESHET_KAFKA_GROUP_INSTANCE_ID must differ" in older.tail(500)
+
+            newer.ready()
+            send_more(settings, oracle, seed=2)
+            wait_until_consumed(settings)
+            settle(newer)
+            check_everything(settings, oracle)
+
+            assert newer.alive

@@ -52,10 +52,10 @@ def test_faust_finds_the_transport_by_its_scheme() -> None:
 
 
 def test_it_stands_alone() -> None:
-    """It could be its own package: importing it brings nothing of Freshet but one error class and what compiles."""
+    """It could be its own package: importing it brings nothing of Freshet but its errors and what compiles."""
     script = "import sys, streams.kafka.transport; print(sorted(sys.modules))"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    parts = ("", ".consumer", ".fetching", ".plugin", ".records", ".runs", ".thread")
+    parts = ("", ".consumer", ".fetching", ".membership", ".plugin", ".records", ".runs", ".thread")
     own = [f"streams.kafka.transport{part}" for part in parts]
 
     brought = [name for name in ast.literal_eval(said) if name.partition(".")[0] in {"models", "streams"}]

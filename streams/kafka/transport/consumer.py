@@ -10,7 +10,8 @@ from typing import Any
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from streams.errors import UnsupportedFaustError
+from streams.errors import InstanceFencedError, UnsupportedFaustError
+from streams.kafka.transport.membership import tell_fenced
 from streams.kafka.transport.runs import Ledger, Run
 from streams.kafka.transport.thread import ConsumerThread
 
@@ -37,11 +38,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
         Called on the app's loop with a released partition of a caller that commits, and its position, when Kafka does
         not have that offset (any more): nothing is fetched from it until `go_on_from`. None lets the process go on
         silently where `consumer_auto_offset_reset` says, as other topics do.
+    fenced
+        Why the app crashes, when another process has taken the place of this static member; None otherwise.
 
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.on_out_of_range: Callable[[TP, int], None] | None = None
+        self.fenced: InstanceFencedError | None = None
         self._held: set[TP] = set()
         self._ledger = Ledger()
         self._read_to: dict[TP, int] = {}
@@ -117,7 +121,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """
-        Subscribe, once no batched topic has a second agent.
+        Subscribe, once no batched topic has a second agent; a static member that is replaced crashes the app.
 
         Raises
         ------
@@ -128,7 +132,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
         for name in sorted(self.transport.batched):
             if sum(name in channel.topics for channel in self.app.topics) > 1:
                 raise UnsupportedFaustError(f"the batched topic {name} has more than one agent or stream")
+        if instance_id := self.app.conf.consumer_group_instance_id:
+            coordinator = self._thread._ensure_consumer()._coordinator  # noqa: SLF001 -- no API
+            tell_fenced(coordinator, instance_id, lambda: self._instance_fenced(instance_id))
         await super().subscribe(topics)
+
+    def _instance_fenced(self, instance_id: str) -> None:
+        # In the client's thread. aiokafka then fails with an error that it has no name for, and the app crashes.
+        self.fenced = InstanceFencedError(
+            f"another process has joined the group {self.app.conf.id} with the same instance id {instance_id}"
+        )
+        self.log.error("%s", self.fenced)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let agents end the runs in their hands, commit what is done, forget the rest: it is fetched again."""
