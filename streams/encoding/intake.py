@@ -10,6 +10,7 @@ import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import (
     CommitFailedError,
+    FencedInstanceIdError,
     IllegalGenerationError,
     KafkaError,
     RebalanceInProgressError,
@@ -20,7 +21,7 @@ from kafka.errors import (
 from streams import metrics
 from streams.encoding.backlog import Record
 from streams.encoding.watermark import Position
-from streams.errors import DependencyError
+from streams.errors import DependencyError, FreshetError, InstanceFencedError
 from streams.kafka.clients import kafka_python_config
 from streams.settings import Settings
 from streams.topics import full_name
@@ -106,6 +107,8 @@ class Intake:
     ------
     DependencyError
         From every method: when Kafka refuses, or is away for longer than `kafka_timeout_s`.
+    InstanceFencedError
+        From every method: when another process has taken the place of this static member.
 
     """
 
@@ -240,5 +243,10 @@ def _places(partitions: Iterable[Any]) -> set[tuple[str, int]]:
     return {(partition.topic, partition.partition) for partition in partitions}
 
 
-def _sentence(settings: Settings, what: str, error: BaseException) -> DependencyError:
+def _sentence(settings: Settings, what: str, error: BaseException) -> FreshetError:
+    if isinstance(error, FencedInstanceIdError):
+        return InstanceFencedError(
+            f"another process has joined the group as {settings.kafka_group_instance_id}: "
+            "FRESHET_KAFKA_GROUP_INSTANCE_ID must differ between processes"
+        )
     return DependencyError(f"Kafka at {settings.kafka_bootstrap} {what}: {error}")

@@ -1,0 +1,39 @@
+"""The encoder's membership against a real Kafka."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from streams.encoding.intake import Intake
+from streams.errors import InstanceFencedError
+from streams.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+
+def joined(settings: Settings) -> Intake:
+    """A member that has partitions."""
+    intake = Intake(settings, settings.group("encoder"))
+    end = time.monotonic() + 30
+    while not intake.held:
+        assert time.monotonic() < end, "it got no partitions"
+        intake.poll(0.2, full=False)
+    return intake
+
+
+def test_a_member_that_was_replaced_says_which_setting_is_wrong(settings_for: Callable[..., Settings]) -> None:
+    """Two encoders with one instance id: the older one ends at its next commit, and says why."""
+    settings = settings_for(kafka_group_instance_id="encoder-0")
+    older = joined(settings)
+    newer = joined(settings)
+    try:
+        with pytest.raises(InstanceFencedError, match="FRESHET_KAFKA_GROUP_INSTANCE_ID must differ"):
+            older.commit(dict.fromkeys(older.held, 0))
+
+        assert newer.commit(dict.fromkeys(newer.held, 0))
+    finally:
+        older.close()
+        newer.close()
