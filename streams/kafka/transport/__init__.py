@@ -15,7 +15,7 @@ point (`faust.transports`), so an app uses it by its broker address::
                 ...  # key, value, offset, timestamp as bytes and ints
             run.done()
 
-It needs Faust, aiokafka, NumPy and numba, and nothing else of Freshet but one error class and numba's decorator.
+It needs Faust, aiokafka, NumPy and numba, and nothing else of Freshet but its errors and numba's decorator.
 
 Interface
 ---------
@@ -27,8 +27,8 @@ Interface
     The records of a run, a sequence of `Record`s. They are read in place: an object is made of a record only when it is
     asked for, and `Records.table` and `Records.pool` give all of them to NumPy or to compiled code.
 `app.consumer`, a `Consumer`
-    `release`, `hold` and `remaining` for callers that commit; `commit`, `pause_partitions` and `resume_partitions` as
-    in Faust.
+    `release`, `hold`, `remaining`, `on_out_of_range` and `go_on_from` for callers that commit; `fenced`; `commit`,
+    `pause_partitions` and `resume_partitions` as in Faust.
 `app.transport`, a `Transport`
     `max_buffered_runs` bounds memory.
 `check_versions()`
@@ -55,6 +55,10 @@ Contract
 7. A paused partition is not fetched; what a fetch under way brings is still handed over.
 8. Topics not made by `batched_topic` are delivered record by record and committed as by stock Faust.
 9. The app's consumer reads committed records only; transactions that were aborted are never seen.
+10. When Kafka does not have the next offset of a released partition, `Consumer.on_out_of_range` is told, and nothing is
+   fetched from it until `go_on_from`. Without it, and for other topics, `consumer_auto_offset_reset` decides silently.
+11. A static member (`consumer_group_instance_id`) that another process replaces crashes the app; `Consumer.fenced` says
+   why.
 
 What stands in the way of a consumer's progress in Faust 0.15 and how this avoids it is told by the regression tests
 in tests/integration/test_transport_kafka.py and tests/unit/test_transport.py, by issue number.

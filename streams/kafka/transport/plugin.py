@@ -8,6 +8,8 @@ from typing import Any
 
 import faust
 from aiokafka.consumer import fetcher
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import TopicPartitionState
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.enums import ProcessingGuarantee
@@ -28,6 +30,8 @@ _LEANT_ON = (
     (fetcher.Fetcher, ("_proc_fetch_request", "fetched_records")),
     (fetcher.PartitionRecords, ("_unpack_records", "_consumer_record")),
     (fetcher.FetchResult, ("getall", "check_assignment", "_update_position")),
+    (TopicPartitionState, ("await_reset", "has_valid_position", "position", "pause", "resume")),
+    (GroupCoordinator, ("_send_req",)),
 )
 
 
