@@ -251,8 +251,9 @@ def _learn(
         start, end = starts[row], starts[row] + sizes[row]
         if epoch > epochs[row]:
             left = math.ldexp(1.0, max(epochs[row] - epoch, -1_000)) if epochs[row] != NO_EPOCH else 0.0
-            weights[start:end] *= left
-            errors[start:end] *= left
+            for place in range(start, end):
+                weights[place] *= left
+                errors[place] *= left
             totals[row] *= left
             epochs[row] = epoch
         weight = math.ldexp(float(shares[pair]), epoch - epochs[row] - FRACTION_BITS)
@@ -263,7 +264,10 @@ def _learn(
             targets[end], weights[end], errors[end] = target, weight, 0.0
             sizes[row] += 1
         else:
-            lightest = start + np.argmin(weights[start:end])
+            lightest = start
+            for place in range(start + 1, end):
+                if weights[place] < weights[lightest]:
+                    lightest = place
             targets[lightest], errors[lightest] = target, weights[lightest]
             weights[lightest] += weight
     return len(rows)

@@ -129,6 +129,13 @@ class Items(NamedTuple):
     names: ItemNames
 
 
+class Scratch(NamedTuple):
+    """Room of a prune: mass and whether it goes, (TALLIES_MAX + 1,) each, of one user's tallies."""
+
+    mass: Float64
+    dropped: Bool
+
+
 class Store(NamedTuple):
     """
     Everything of one partition that a fold changes.
@@ -154,6 +161,7 @@ class Store(NamedTuple):
     tally_items: Int32
     tally_arena: Arena
     sums: Float32
+    scratch: Scratch
 
 
 class Batch(NamedTuple):
@@ -178,6 +186,7 @@ def empty_store(slots: int, dim: int) -> Store:
         np.zeros(slots, INTERACTION), np.zeros(slots, np.uint64), make_arena(RECENT_SIZES),
         np.zeros(slots, TALLY), np.zeros(slots, np.int32), make_arena(TALLY_SIZES),
         np.zeros((0, 2, dim), np.float32),
+        Scratch(np.zeros(TALLIES_MAX + 1, np.float64), np.zeros(TALLIES_MAX + 1, np.bool_)),
     )  # fmt: skip
 
 

@@ -22,8 +22,6 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import numpy as np
-
 from models.compiled import compiled
 from streams.catalogue.ids import ItemNames
 from streams.interests.arenas import make_room, move_tallies
@@ -226,12 +224,12 @@ def _prune(store: Store, rules: Rules, items: Items, row: int, now: int) -> None
     """Give up the lightest tallies as of `now`, ties by the smaller id; the others keep their order."""
     users, tallies = store.users, store.tallies
     first, used = users[row].tally_at, users[row].tally_n
-    mass = np.empty(used, np.float64)
+    mass, dropped = store.scratch.mass, store.scratch.dropped
     for place in range(used):
         mass[place] = tallies[first + place].mass * math.exp2(
             (tallies[first + place].ts - now) / rules.half_lives_ms[LONG]
         )
-    dropped = np.zeros(used, np.bool_)
+    dropped[:used] = False
     for _ in range(used - TALLIES_AFTER_PRUNE):
         lightest = -1
         for place in range(used):

@@ -154,7 +154,7 @@ class Ingest:
         )  # fmt: skip
         events = np.empty(len(records), EVENT)
         left = np.zeros(len(records), np.bool_)
-        count = read_events(records.pool, records.table, type_code, bounds, events, left)
+        count = read_events(records.pool, records.table, type_code, bounds, events, left, np.empty(8, np.int64))
         if count:
             collected.add_short(records.raw, events[:count])
         return () if count == len(records) else [records[at] for at in np.flatnonzero(left).tolist()]

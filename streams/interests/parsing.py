@@ -75,7 +75,7 @@ _NULL: Final = np.frombuffer(b"null", np.uint8).copy()
 
 @compiled
 def read_events(
-    pool: UInt8, records: Records, kind: int, bounds: Bounds, events: Records, left: Bool
+    pool: UInt8, records: Records, kind: int, bounds: Bounds, events: Records, left: Bool, found: Int64
 ) -> int:  # fmt: skip
     """
     Read interactions; return how many were read.
@@ -90,10 +90,11 @@ def read_events(
         (n,) `EVENT` out, filled from the start.
     left
         (n,) out: which records go the long way.
+    found
+        (8,) scratch: where the three ids of a record stand, and its time.
 
     """
     count = 0
-    found = np.empty(2 * (_TS + 1), np.int64)
     for at in range(len(records)):
         event = events[count]
         if _read_one(pool, records, at, bounds, found, event):

@@ -79,10 +79,10 @@ def _length(vector: Float32) -> float:
 
 
 @compiled
-def rebuild(store: Store, rules: Rules, items: Items, row: int) -> None:
-    """Make both sums of a user from the definition, in float64."""
+def rebuild(store: Store, rules: Rules, items: Items, row: int, wide: Float64) -> None:
+    """Make both sums of a user from the definition, in float64; `wide` is (3, dim) scratch."""
     user, sums, vectors = store.users[row], store.sums, items.vectors
-    wide = np.zeros((2, sums.shape[2]), np.float64)
+    wide[:] = 0.0
     first, used = user.recent_at, user.recent_n
     newest = store.recents[first + used - 1].ts if used else 0
     for slot in range(first, first + used):
@@ -128,17 +128,23 @@ def _must_rebuild(store: Store, items: Items, row: int) -> bool:
 
 
 @compiled
-def gather(store: Store, rules: Rules, items: Items, rows: Int64, out: Float32) -> None:
-    """Write short, long and negative of each row, as of the user's newest interaction, to `out` (n, 3, dim)."""
-    wide = np.empty(store.sums.shape[2], np.float64)
+def gather(store: Store, rules: Rules, items: Items, rows: Int64, out: Float32, wide: Float64) -> None:
+    """
+    Write short, long and negative of each row, as of the user's newest interaction, to `out` (n, 3, dim).
+
+    `wide` is (3, dim) scratch.
+    """
+    sums = store.sums
     for at in range(len(rows)):
         row = rows[at]
         user = store.users[row]
         if _must_rebuild(store, items, row):
-            rebuild(store, rules, items, row)
-        out[at, SHORT] = store.sums[row, SHORT]
-        out[at, LONG] = store.sums[row, LONG]
-        wide[:] = 0.0
+            rebuild(store, rules, items, row, wide)
+        for part in (SHORT, LONG):
+            for axis in range(sums.shape[2]):
+                out[at, part, axis] = sums[row, part, axis]
+        negative = wide[NEGATIVE]
+        negative[:] = 0.0
         first, used = user.recent_at, user.recent_n
         newest = store.recents[first + used - 1].ts if used else 0
         for slot in range(first, first + used):
@@ -146,6 +152,6 @@ def gather(store: Store, rules: Rules, items: Items, rows: Int64, out: Float32) 
             if rules.negative[kind]:
                 age = newest - store.recents[slot].ts
                 weight = rules.weights[kind] * math.exp2(-age / rules.half_lives_ms[NEGATIVE])
-                _add_wide(wide, items.vectors[store.recents[slot].item], weight)
-        for axis in range(len(wide)):
-            out[at, NEGATIVE, axis] = wide[axis]
+                _add_wide(negative, items.vectors[store.recents[slot].item], weight)
+        for axis in range(len(negative)):
+            out[at, NEGATIVE, axis] = negative[axis]

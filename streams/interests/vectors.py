@@ -30,5 +30,5 @@ class InterestVectors:
         slab = self._slab
         slab.fit_vectors()
         out = np.empty((len(rows), 3, slab.store.sums.shape[2]), np.float32)
-        gather(slab.store, slab.rules, slab.items(), np.array(rows, np.int64), out)
+        gather(slab.store, slab.rules, slab.items(), np.array(rows, np.int64), out, np.empty(out.shape[1:]))
         return out[:, 0], out[:, 1], out[:, 2]

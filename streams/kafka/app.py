@@ -29,6 +29,9 @@ def make_app(settings: Settings, role: str, folder: Path) -> faust.App:
         broker_max_poll_records=settings.max_poll_records,
         broker_request_timeout=max(90.0, settings.kafka_session_timeout_s),
         consumer_auto_offset_reset="earliest",
+        # New partitions are noticed as late as this, and so are topics that a broker which has just started did not
+        # know of when it was asked for an assignment; aiokafka's default is 5 minutes.
+        consumer_metadata_max_age_ms=10_000,
         consumer_group_instance_id=settings.kafka_group_instance_id or None,
         # Faust's assignor writes this address into every assignment and asserts that it finds its own there. A static
         # member is given its old assignment back, and its host may have another name by then.
