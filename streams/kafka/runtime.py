@@ -8,6 +8,7 @@ on time, and ends the process with a reason when something that cannot be repair
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import tempfile
 import time
@@ -149,6 +150,10 @@ class Runtime:
         health.start()
         try:
             await self._role.start(self)
+            # What is there by now stays: imports, compiled code and the catalogue are objects by the hundred thousand,
+            # which every full collection would walk again, tens of milliseconds in the middle of a refresh.
+            gc.collect()
+            gc.freeze()
             self.spawn(self._tick())
             self.spawn(self._watch_kafka())
             await self._app.start()
