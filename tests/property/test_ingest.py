@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.interests.batch import EVENT
 from streams.interests.budget import Budget
 from streams.interests.ingest import Ingest
 from streams.interests.marks import Marks
+from streams.interests.parsing import Bounds, read_events
 from streams.kafka.partitioner import partition_of
-from streams.kafka.transport import Record
+from streams.kafka.transport import Record, Records
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.events import TYPE_CODES, Event, TimeBounds, decode_event
@@ -94,6 +97,51 @@ def test_both_ways_lead_to_the_same_events(run: tuple[str, list[Record]], erasin
     assert refused == sorted(letter.offset for letter in letters)
     snapshots = [event.item for event in acted if event.item is not None]
     assert sorted(map(repr, snapshots)) == sorted(map(repr, ingested.snapshots))
+
+
+PLAIN = orjson.dumps(
+    {
+        "event_id": "e-1", "user_id": HERE[0], "item_id": "i1", "ts": NOW_MS, "session_id": "s", "query": "tea",
+        "price": 12.5, "quantity": 2, "position": 10, "new": True, "old": None, "other": "x",
+    }
+)  # fmt: skip
+#: What JSON is made of, and what breaks it.
+_PIECES = (*(bytes([byte]) for byte in b'{}[]":,\\ 019.-+eEtfn\x00\x1f\x7f\x80\xc3'), b"null", b"true", b"", b'"ts":5,')
+_BYTES = st.sampled_from(_PIECES)
+
+
+@st.composite
+def altered(draw: st.DrawFn) -> bytes:
+    """The bytes of a plain event, with some of them replaced, inserted, taken out or cut off."""
+    value = bytearray(PLAIN)
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(value)))
+        value[at : at + draw(st.integers(0, 2))] = draw(_BYTES)
+    return bytes(value[: draw(st.integers(0, len(value)))] if draw(st.integers(0, 5)) == 0 else value)
+
+
+@settings(max_examples=500)
+@given(altered())
+def test_altered_bytes_are_read_as_the_definition_reads_them(value: bytes) -> None:
+    """Whatever a byte more, less or other makes of an event: compiled code takes it only for what it is."""
+    run = [Record(0, NOW_MS, HERE[0].encode(), value)]
+    ingested = Ingest(SETTINGS, 0, PARTITIONS, Marks(Budget(1, 1))).decode([slice_of("clicks", run)])
+    batch = ingested.batch
+    events, refused = expected("clicks", run, {})
+
+    assert [(e.ts_ms, e.event_hash, e.event_id, e.user_id, e.item_id) for e in events] == list(
+        zip(batch.ts.tolist(), batch.event_hash.tolist(), batch.event_ids, batch.users, batch.items, strict=True)
+    )
+    assert len(refused) == len(ingested.dead_letters)
+
+
+def test_a_plain_event_goes_the_short_way() -> None:
+    """All fields that events may have, but a snapshot, are read by compiled code; none of this is decoded twice."""
+    records = Records.of([Record(0, NOW_MS, HERE[0].encode(), PLAIN)])
+    bounds = Bounds(0, PARTITIONS, BOUNDS.max_age_ms, BOUNDS.max_ahead_ms, -1)
+    events, left = np.empty(1, EVENT), np.zeros(1, np.bool_)
+
+    assert 1 == read_events(records.pool, records.table, 1, bounds, events, left, np.empty(8, np.int64))
 
 
 @pytest.mark.parametrize("bad", BAD_RECORDS, ids=lambda bad: bad.name)
