@@ -168,7 +168,7 @@ class Settings(BaseSettings):
     commit_timeout_s: float = Field(
         20.0, gt=0, le=300, description="Deadline of one commit, and of the last one on revoke and SIGTERM."
     )
-    max_poll_records: int = Field(2000, ge=1, le=100_000, description="Most records of one partition in a run.")
+    max_poll_records: int = Field(10_000, ge=1, le=100_000, description="Most records of one partition in a run.")
     max_buffered_runs: int = Field(
         32, ge=1, le=1000, description="Runs handed to the worker and not folded yet; above, fetching waits."
     )

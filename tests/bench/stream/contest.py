@@ -164,9 +164,8 @@ def run_peer(ground: Ground, peer: Contestant, log: str, size: Size, record: str
         shutil.rmtree(folder)
 
 
-def run_freshet(ground: Ground, log: str, *, lists: bool, kill: bool = False) -> Outcome:
+def run_freshet(ground: Ground, log: str, size: Size, *, lists: bool, kill: bool = False) -> Outcome:
     """Run the worker once over one log, in a namespace of its own."""
-    size = ground.size.short() if kill else ground.size
     bench = ground.bench
     settings = freshet.settings_of(bench, lists=lists, commit_interval_s=job.COMMIT_S)
     clicks = full_name(settings, "clicks")
@@ -322,12 +321,13 @@ def near_the_best(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(near, key=lambda trial: trial.events_per_cpu_s, reverse=True)
 
 
-def _contend_freshet(ground: Ground, name: str, log: str, runs: int, rows: Rows) -> None:
+def _contend_freshet(ground: Ground, name: str, log: str, size: Size, runs: int, rows: Rows) -> None:
     lists = name == freshet.WITH_LISTS
-    outcomes = [run_freshet(ground, log, lists=lists) for _ in range(runs)]
+    outcomes = [run_freshet(ground, log, size, lists=lists) for _ in range(runs)]
     wrong = [sentence for outcome in outcomes for sentence in outcome.wrong]
-    wrong += [f"after SIGKILL {sentence}" for sentence in run_freshet(ground, log, lists=lists, kill=True).wrong]
-    rows.add(_row(name, log, "own", ground.size, outcomes, wrong) | {"vector_per_cpu_s": None}, wrong)
+    killed = run_freshet(ground, log, ground.size.short(), lists=lists, kill=True)
+    wrong += [f"after SIGKILL {sentence}" for sentence in killed.wrong]
+    rows.add(_row(name, log, "own", size, outcomes, wrong) | {"vector_per_cpu_s": None}, wrong)
 
 
 def names() -> list[str]:
@@ -366,8 +366,10 @@ def compete(
         for number, log in enumerate(logs, 1):
             for name in (freshet.WITHOUT_LISTS, freshet.WITH_LISTS):
                 if name in chosen:
+                    # No ratio rests on the lists, which take several times as long.
+                    short = minutes is not None and name == freshet.WITH_LISTS
                     with rows.kept(name, log):
-                        _contend_freshet(made, name, log, runs, rows)
+                        _contend_freshet(made, name, log, size.short() if short else size, runs, rows)
             if minutes is None:
                 _contend_all(made, peers, log, runs, rows)
             else:
