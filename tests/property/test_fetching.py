@@ -139,6 +139,12 @@ def test_bytes_that_are_no_records_are_refused(raw: bytes, count: int) -> None:
     assert count == len(list(records))
 
 
+def test_a_size_beyond_32_bits_is_damage() -> None:
+    """A value of 2^32 bytes does not read as one of none because the table's column is narrower."""
+    with pytest.raises(CorruptRecordException):
+        read_batch(bytes.fromhex("14 00 00 00 01 80 80 80 80 20 00"), 1, 0, NOW_MS, log_append=False)
+
+
 def test_log_append_time_is_the_batchs() -> None:
     """Where the topic stamps records itself, their own deltas do not count."""
     builder = DefaultRecordBatchBuilder(

@@ -199,12 +199,13 @@ def _read(pool: _Bytes, base_offset: int, timestamp_ms: int, log_append: bool, t
         row = table[number]
         row.offset = base_offset + offset
         row.timestamp = timestamp_ms if log_append else timestamp_ms + timestamp
-        row.key_size, at = _varint(pool, at, end)
-        row.key_at = at
-        at = _behind(at, row.key_size, end)
-        row.value_size, at = _varint(pool, at, end)
-        row.value_at = at
-        at = _behind(at, row.value_size, end)
+        # The table has 32 bits for a size; what is damaged may say more.
+        part, at = _varint(pool, at, end)
+        row.key_at, row.key_size = at, part
+        at = _behind(at, part, end)
+        part, at = _varint(pool, at, end)
+        row.value_at, row.value_size = at, part
+        at = _behind(at, part, end)
         row.headers_at = at
         headers, at = _varint(pool, at, end)
         for _ in range(2 * headers):
