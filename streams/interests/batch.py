@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, NamedTuple, final, overload
+from typing import Final, NamedTuple, final
 
 import numpy as np
 
@@ -33,7 +33,7 @@ EVENT: Final = np.dtype(
 
 
 @final
-class Texts(Sequence[str]):
+class Texts:
     """
     n texts that stand somewhere in one buffer.
 
@@ -72,17 +72,12 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self.at)
 
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> Texts: ...
-
-    def __getitem__(self, place: int | slice) -> str | Texts:
-        if isinstance(place, slice):
-            return Texts(self.raw, self.at[place], self.size[place])
+    def __getitem__(self, place: int) -> str:
         at = int(self.at[place])
         return self.raw[at : at + int(self.size[place])].decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.__getitem__, range(len(self)))
 
 
 class EventBatch(NamedTuple):

@@ -45,7 +45,6 @@ _FIELDS: Final = (
     b"user_id", b"item_id", b"event_id", b"ts", b"session_id", b"surface", b"device", b"locale", b"recommendation_id",
     b"query", b"price", b"quantity", b"position", b"item",
 )  # fmt: skip
-_USER: Final = 0
 _EVENT: Final = 2
 _TS: Final = 3
 _QUERY: Final = 9
