@@ -218,6 +218,10 @@ class Settings(BaseSettings):
     encoder_batch_tokens: int = Field(
         0, ge=0, le=1_000_000, description="Token budget of a batch; 0 chooses by device."
     )
+    encoder_precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+        "auto",
+        description="`auto` measures at start: the fastest whose vectors are as good as fp32's.",
+    )
     encoder_threads: int = Field(0, ge=0, le=256, description="CPU threads of the encoder; 0 takes all cores.")
 
     @field_validator("weights", mode="before")

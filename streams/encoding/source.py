@@ -93,6 +93,7 @@ def load_encoder(settings: Settings) -> Encoder:
             settings.device,
             settings.encoder_max_tokens,
             settings.encoder_threads,
+            precision=settings.encoder_precision,
             batch_tokens=settings.encoder_batch_tokens,
         )
     except FolderError as error:

@@ -124,6 +124,8 @@ class EncoderWorker:
             "model_loaded", model=model_name(settings), fingerprint=encoder.fingerprint, dim=encoder.dim,
             device=str(encoder.device), precision=encoder.precision, max_tokens=encoder.max_tokens,
         )  # fmt: skip
+        for trial in encoder.trials:
+            _LOG.info("precision_tried", passed=trial.passed, **trial._asdict())
         partitions = _partitions(settings)
         seen = Seen(encoder.fingerprint)
         seen.catch_up(settings, partitions["item-vectors"])

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def encoder(folder: Path) -> Encoder:
     """The tiny model on CPU."""
-    return Encoder(load_spec(folder), "cpu", threads=1)
+    return Encoder(load_spec(folder), "cpu", threads=1, precision="fp32")
 
 
 def test_vectors_are_unit_float32(encoder: Encoder) -> None:
@@ -59,7 +59,7 @@ def test_pooling_takes_the_token_it_names(tmp_path: Path, pooling: str, position
     """`cls` is the first state, lasttoken the last one that is no padding."""
     folder = make_tiny_model(tmp_path / "tiny")
     edit_json(folder / "1_Pooling" / "config.json", pooling_mode=pooling)
-    encoder = Encoder(load_spec(folder), "cpu", threads=1)
+    encoder = Encoder(load_spec(folder), "cpu", threads=1, precision="fp32")
     tokens = encoder.tokenize(TEXTS)
     with torch.inference_mode():
         states = [encoder._model(input_ids=torch.tensor([ids])).last_hidden_state[0, position] for ids in tokens]
@@ -99,7 +99,7 @@ def test_the_fingerprint_names_the_space(folder: Path, tmp_path: Path) -> None:
 def test_lower_precision_is_the_same_space(folder: Path, precision: str) -> None:
     """Half precision with float32 pooling stays within a cosine of 0.999, which is why it shares the fingerprint."""
     spec = load_spec(folder)
-    exact = Encoder(spec, "cpu", threads=1).encode(TEXTS)
+    exact = Encoder(spec, "cpu", threads=1, precision="fp32").encode(TEXTS)
     half = Encoder(spec, "cpu", threads=1, precision="bf16" if precision == "bf16" else "fp16").encode(TEXTS)
     assert np.einsum("ij,ij->i", exact, half).min() >= 0.999
 
