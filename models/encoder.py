@@ -64,7 +64,9 @@ class Encoded(NamedTuple):
 
 class Encoder:
     """
-    A loaded model. Not thread safe.
+    A loaded model.
+
+    One thread may call `tokenize` while another calls `encode_tokens`; no other calls may overlap.
 
     Parameters
     ----------

@@ -2,13 +2,13 @@
 Items read and not encoded yet: the newest version of each, unchanged ones left out.
 
 Nothing here waits or talks to Kafka. `admit` sorts records into work and what is settled already; `take` gives the
-batch of the longest-waiting item.
+batch of the longest-waiting item for encoding, and `land` says which of its items are still wanted afterwards.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,8 +23,6 @@ from streams.wire.items import Item, decode_item
 from streams.wire.limits import Rejected
 
 _LOG = structlog.get_logger(__name__)
-
-Tokenize = Callable[[Sequence[str]], list[list[int]]]
 
 
 class Record(NamedTuple):
@@ -45,7 +43,8 @@ class Job:
     text: str
     record: Record
     positions: list[Position]
-    tokens: list[int] = field(default_factory=list)
+    #: None until the tokenizer has seen it.
+    tokens: list[int] | None = None
 
 
 @dataclass(slots=True)
@@ -55,6 +54,8 @@ class Admission:
 
     Attributes
     ----------
+    fresh
+        New in the backlog, without tokens yet.
     refused
         For `dead-letters`.
     gone
@@ -66,6 +67,7 @@ class Admission:
 
     """
 
+    fresh: list[Job] = field(default_factory=list)
     refused: list[DeadLetter] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     settled: list[Position] = field(default_factory=list)
@@ -73,19 +75,19 @@ class Admission:
 
 
 class Backlog:
-    """The items to encode, oldest first."""
+    """The items to encode, oldest first, and those that are being encoded: of each item at most one of both."""
 
-    def __init__(self, seen: Seen, tokenize: Tokenize, now_ms: Callable[[], int]) -> None:
+    def __init__(self, seen: Seen, now_ms: Callable[[], int]) -> None:
         self._seen = seen
-        self._tokenize = tokenize
         self._now_ms = now_ms
         self._jobs: dict[str, Job] = {}
+        self._taken: dict[str, Job] = {}
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     def admit(self, records: Iterable[Record]) -> Admission:
-        """Decode records, let the newest version of an item win, leave out what is encoded, tokenise the rest."""
+        """Decode records, let the newest version of an item win, leave out what is encoded."""
         admission = Admission()
         fresh: dict[str, Job] = {}
         for record in records:
@@ -104,25 +106,39 @@ class Backlog:
                 self._delete(item_id, admission, record, "no_text", silent=record.shop)
             elif job := self._queue(item_id, text, record, admission):
                 fresh[item_id] = job
-        jobs = list(fresh.values())
-        for job, tokens in zip(jobs, self._tokenize([job.text for job in jobs]) if jobs else (), strict=True):
-            job.tokens = tokens
+        admission.fresh += fresh.values()
         return admission
 
     def take(self, budget_tokens: int) -> list[Job]:
-        """Remove and return the batch, by token budget and similar length, that holds the oldest item."""
-        jobs = list(self._jobs.values())
-        for batch in plan_batches([len(job.tokens) for job in jobs], budget_tokens):
+        """
+        Return the batch, by token budget and similar length, that holds the oldest item that has its tokens.
+
+        An item whose older version is being encoded waits for it, so that its vectors come out in order.
+        """
+        jobs, lengths = [], []
+        for job in self._jobs.values():
+            if job.tokens is not None and job.item_id not in self._taken:
+                jobs.append(job)
+                lengths.append(len(job.tokens))
+        for batch in plan_batches(lengths, budget_tokens):
             if 0 in batch:
                 taken = [jobs[place] for place in sorted(batch)]
                 for job in taken:
-                    del self._jobs[job.item_id]
+                    self._taken[job.item_id] = self._jobs.pop(job.item_id)
                 return taken
         return []
 
+    def land(self, jobs: Iterable[Job]) -> list[Job]:
+        """Return which of a batch that was taken are still wanted: not deleted, changed back or another's by now."""
+        return [self._taken.pop(job.item_id) for job in jobs if self._taken.get(job.item_id) is job]
+
     def put_back(self, jobs: Iterable[Job]) -> None:
-        """Return a batch that was taken and not encoded to the front; nothing was admitted meanwhile."""
-        self._jobs = {job.item_id: job for job in jobs} | self._jobs
+        """Return what has landed and was not published to the front; a newer version takes over its records."""
+        front = {job.item_id: job for job in jobs}
+        for item_id, newer in self._jobs.items():
+            if (older := front.pop(item_id, None)) is not None:
+                newer.positions[:0] = older.positions
+        self._jobs = front | self._jobs
 
     def drop(self, partitions: set[tuple[str, int]]) -> list[Position]:
         """
@@ -134,16 +150,17 @@ class Backlog:
 
         """
         settled: list[Position] = []
-        for job in list(self._jobs.values()):
-            job.positions = [position for position in job.positions if position[:2] not in partitions]
-            if job.record.position[:2] in partitions:
-                settled += job.positions
-                del self._jobs[job.item_id]
+        for jobs in (self._jobs, self._taken):
+            for job in list(jobs.values()):
+                job.positions = [position for position in job.positions if position[:2] not in partitions]
+                if job.record.position[:2] in partitions:
+                    settled += job.positions
+                    del jobs[job.item_id]
         return settled
 
     def _shop_speaks(self, item_id: str) -> bool:
-        pending = self._jobs.get(item_id)
-        return self._seen.shop_owns(item_id) or (pending is not None and pending.record.shop)
+        waiting = (self._jobs.get(item_id), self._taken.get(item_id))
+        return self._seen.shop_owns(item_id) or any(job is not None and job.record.shop for job in waiting)
 
     def _refuse(self, record: Record, rejected: Rejected, admission: Admission) -> None:
         topic, partition, offset = record.position
@@ -153,23 +170,34 @@ class Backlog:
 
     def _delete(self, item_id: str, admission: Admission, record: Record, outcome: str, *, silent: bool) -> None:
         """Let the item have no vector: it is deleted, or has no text."""
-        if (pending := self._jobs.pop(item_id, None)) is not None:
-            admission.settled += pending.positions
+        self._cancel(item_id, admission)
         # A tombstone by the shop goes out always: it costs little, and a vector that could not be read back goes too.
         if item_id in self._seen or record.value is None:
             admission.gone.append(item_id)
         self._seen.forget(item_id, silent=silent)
         _settle(admission, record, outcome)
 
+    def _cancel(self, item_id: str, admission: Admission) -> None:
+        """Let what waits of an item, and what is being encoded, come to nothing."""
+        for jobs in (self._jobs, self._taken):
+            if (job := jobs.pop(item_id, None)) is not None:
+                admission.settled += job.positions
+
     def _queue(self, item_id: str, text: str, record: Record, admission: Admission) -> Job | None:
-        """Return the job that is new and has to be tokenised, if any."""
+        """Return the job that is new, if any."""
         digest = content_hash(text)
         pending = self._jobs.get(item_id)
         if self._seen.current(item_id, digest, shop=record.shop):
-            if pending is not None:  # changed and changed back
-                del self._jobs[item_id]
-                admission.settled += pending.positions
+            self._cancel(item_id, admission)  # changed and changed back
             _settle(admission, record, "unchanged")
+            return None
+        if (taken := self._taken.get(item_id)) is not None and taken.content_hash == digest:
+            if pending is not None:
+                del self._jobs[item_id]
+                taken.positions += pending.positions
+            admission.outcomes["coalesced"] += 1
+            taken.record = record
+            taken.positions.append(record.position)
             return None
         if pending is None:
             job = Job(item_id, digest, text, record, [record.position])

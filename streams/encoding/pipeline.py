@@ -1,11 +1,17 @@
-"""One turn of the encoder: poll, sort, encode, publish, commit."""
+"""
+The encoder's stages: poll, tokenise, encode, publish, commit.
+
+The role's thread does all that has to do with Kafka. Tokenising and the forward pass have a thread each, so that the
+device works while records are read, decoded, published and acknowledged.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -16,6 +22,7 @@ from streams.encoding.backlog import Backlog, Job
 from streams.encoding.intake import Intake
 from streams.encoding.publisher import Publisher
 from streams.encoding.seen import SHOP, SIGHTING, SOURCE_HEADER, Seen
+from streams.encoding.stage import Stage
 from streams.encoding.watermark import Position, Watermark
 from streams.errors import ModelError
 from streams.kafka.partitioner import partition_of
@@ -25,13 +32,23 @@ from streams.wire.limits import Rejected
 from streams.wire.vectors import encode_vector, vector_key
 
 if TYPE_CHECKING:
-    from models.encoder import Encoder
+    from models.encoder import Encoded, Encoder
 
 _LOG = structlog.get_logger(__name__)
 
 #: Items held in memory, at most 64 KiB each; enough to fill batches of similar length.
 _BACKLOG_ITEMS = 2_048
 _IDLE_POLL_S = 0.2
+#: Longest wait for a stage before Kafka is polled again; what comes meanwhile is late by as much.
+_STAGE_WAIT_S = 0.02
+#: One batch runs and one waits, so that the device goes from one to the next; more would delay live items.
+_DEVICE_DEPTH = 2
+#: A poll's records each.
+_TOKENIZER_DEPTH = 2
+#: The longest batch takes seconds.
+_STUCK_S = 300.0
+#: An orderly stop gives batches in progress so long; what is left is encoded again by whoever comes next.
+_FINISH_S = 5.0
 
 
 def wall_ms() -> int:
@@ -39,12 +56,25 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class _Tokenized(NamedTuple):
+    jobs: list[Job]
+    tokens: list[list[int]]
+    cut: int
+
+
+class _Batch(NamedTuple):
+    jobs: list[Job]
+    lengths: list[int]
+    encoded: Encoded
+
+
 class Pipeline:
     """
     The encoder between two polls.
 
-    Nothing is in flight while partitions may change hands: a batch is acknowledged before the next poll and committed
-    after. Otherwise a slow worker could write an old version of an item over the newer one of its successor.
+    Nothing is on its way to Kafka while partitions may change hands: a batch is acknowledged before the next poll and
+    committed after, and one that was being encoded meanwhile loses the items of partitions that went. Otherwise a slow
+    worker could write an old version of an item over the newer one of its successor.
     """
 
     def __init__(
@@ -65,12 +95,14 @@ class Pipeline:
         self._partitions = partitions
         self._now_ms = now_ms
         self._watermark = Watermark()
-        self._backlog = Backlog(seen, self._tokenize, now_ms)
+        self._backlog = Backlog(seen, now_ms)
+        self._tokenizer: Stage[_Tokenized] = Stage("tokenizer", _TOKENIZER_DEPTH, _STUCK_S)
+        self._device: Stage[_Batch] = Stage("device", _DEVICE_DEPTH, _STUCK_S)
         self._last_commit = time.monotonic()
 
     def step(self) -> None:
         """
-        Read what has come, encode one batch, publish it, commit.
+        Read what has come, keep the stages busy, publish a batch that is done, commit.
 
         Raises
         ------
@@ -79,13 +111,29 @@ class Pipeline:
 
         """
         self._read()
+        self._take_tokens()
         # While the group rebalances, partitions may be another's already: only wait.
-        if self._backlog and not self._intake.rebalancing:
-            self._encode(self._backlog.take(self._encoder.batch_tokens))
+        if not self._intake.rebalancing:
+            self._feed()
+            if self._device.wait(_STAGE_WAIT_S):
+                self._publish(self._device.take())
+                self._feed()
         if time.monotonic() - self._last_commit >= self._settings.commit_interval_s:
             self.commit()
         self._intake.watch(self._watermark.pending)
         self._publisher.serve()
+
+    def finish(self) -> None:
+        """Publish the batches that are being encoded, and commit: an orderly stop."""
+        deadline = time.monotonic() + _FINISH_S
+        while not self._intake.rebalancing and self._device.wait(max(0.0, deadline - time.monotonic())):
+            self._publish(self._device.take())
+        self.commit()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._tokenizer.close()
+        self._device.close()
 
     def commit(self) -> None:
         """Commit the contiguous prefix of each partition that has moved."""
@@ -96,8 +144,9 @@ class Pipeline:
                 self._watermark.committed(offsets)
 
     def _read(self) -> None:
-        busy = bool(self._backlog) and not self._intake.rebalancing
-        polled = self._intake.poll(0 if busy else _IDLE_POLL_S, full=len(self._backlog) >= _BACKLOG_ITEMS)
+        busy = bool(self._backlog or self._device) and not self._intake.rebalancing
+        full = len(self._backlog) >= _BACKLOG_ITEMS or self._tokenizer.full
+        polled = self._intake.poll(0 if busy else _IDLE_POLL_S, full=full)
         if polled.lost:
             self._watermark.finish(self._backlog.drop(polled.lost))
             self._watermark.drop(polled.lost)
@@ -108,6 +157,8 @@ class Pipeline:
             return
         self._watermark.add(record.position for record in polled.records)
         admission = self._backlog.admit(polled.records)
+        if admission.fresh:
+            self._tokenizer.submit(partial(self._tokenize, admission.fresh))
         for item_id in admission.gone:
             self._send(item_id, None)
         for letter in admission.refused:
@@ -117,43 +168,60 @@ class Pipeline:
         for outcome, count in admission.outcomes.items():
             metrics.ENCODED.labels(outcome).inc(count)
 
-    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        before = self._encoder.truncated
-        with _timed("tokenize"):
-            tokens = self._encoder.tokenize(texts)
-        metrics.ENCODER_TRUNCATED.inc(self._encoder.truncated - before)
-        return tokens
+    def _take_tokens(self) -> None:
+        """Take what is tokenised; wait for it only where the device has nothing else to do."""
+        while self._tokenizer.wait(0 if self._device else _STAGE_WAIT_S):
+            done = self._tokenizer.take()
+            for job, tokens in zip(done.jobs, done.tokens, strict=True):
+                job.tokens = tokens
+            metrics.ENCODER_TRUNCATED.inc(done.cut)
 
-    def _encode(self, jobs: list[Job]) -> None:
+    def _tokenize(self, jobs: list[Job]) -> _Tokenized:
+        """On the tokenizer's thread."""
+        with _timed("tokenize"):
+            before = self._encoder.truncated
+            tokens = self._encoder.tokenize([job.text for job in jobs])
+            return _Tokenized(jobs, tokens, self._encoder.truncated - before)
+
+    def _feed(self) -> None:
+        """Keep the device busy: a batch goes at once when it is idle, however small."""
+        while not self._device.full and (jobs := self._backlog.take(self._encoder.batch_tokens)):
+            tokens = [job.tokens or [] for job in jobs]
+            self._device.submit(partial(self._encode, jobs, tokens))
+
+    def _encode(self, jobs: list[Job], tokens: list[list[int]]) -> _Batch:
+        """On the device's thread."""
         try:
             with _timed("encode"):
-                encoded = self._encoder.encode_tokens([job.tokens for job in jobs])
+                return _Batch(jobs, [len(ids) for ids in tokens], self._encoder.encode_tokens(tokens))
         except BrokenModelError as error:
             raise ModelError(str(error)) from error
+
+    def _publish(self, batch: _Batch) -> None:
+        wanted = set(map(id, self._backlog.land(batch.jobs)))
+        jobs = [(place, job) for place, job in enumerate(batch.jobs) if id(job) in wanted]
+        faults = batch.encoded.faults
         if not self._still_member():
-            self._backlog.put_back(jobs)
+            self._backlog.put_back(job for _, job in jobs)
             return
         settled: list[Position] = []
-        for place, job in enumerate(jobs):
-            if (fault := encoded.faults.get(place)) is not None:
+        for place, job in jobs:
+            if (fault := faults.get(place)) is not None:
                 self._refuse(self._fault(job, fault))
             else:
-                self._send(
-                    job.item_id,
-                    encode_vector(job.content_hash, encoded.vectors[place]),
-                    SHOP if job.record.shop else SIGHTING,
-                )
+                vector = encode_vector(job.content_hash, batch.encoded.vectors[place])
+                self._send(job.item_id, vector, SHOP if job.record.shop else SIGHTING)
             settled += job.positions
         self._flush()
-        for place, job in enumerate(jobs):
-            if place not in encoded.faults:
+        for place, job in jobs:
+            if place not in faults:
                 self._seen.put(job.item_id, job.content_hash, shop=job.record.shop)
         self._watermark.finish(settled)
-        lengths = [len(job.tokens) for job in jobs]
-        metrics.ENCODER_TOKENS.labels("text").inc(sum(lengths))
-        metrics.ENCODER_TOKENS.labels("padding").inc(padding_tokens(lengths))
-        metrics.ENCODED.labels("encoded").inc(len(jobs) - len(encoded.faults))
-        metrics.ENCODED.labels("failed").inc(len(encoded.faults))
+        metrics.ENCODER_TOKENS.labels("text").inc(sum(batch.lengths))
+        metrics.ENCODER_TOKENS.labels("padding").inc(padding_tokens(batch.lengths))
+        failed = sum(place in faults for place, _ in jobs)
+        metrics.ENCODED.labels("encoded").inc(len(jobs) - failed)
+        metrics.ENCODED.labels("failed").inc(failed)
 
     def _still_member(self) -> bool:
         """

@@ -1,8 +1,8 @@
 """
 `freshet encoder`: `items` and `item-sightings` in, `item-vectors` of one model out.
 
-One thread polls, encodes, publishes and commits; kafka-python's own thread keeps the group membership alive. Delivery
-is at least once, and repeating a record writes the same key with the same vector.
+One thread polls, publishes and commits, two more tokenise and encode; kafka-python's own thread keeps the group
+membership alive. Delivery is at least once, and repeating a record writes the same key with the same vector.
 """
 
 from __future__ import annotations
@@ -137,9 +137,11 @@ class EncoderWorker:
             # A group of its own for each fingerprint: a new model reads the whole catalogue beside the old one.
             intake = Intake(settings, f"{settings.group('encoder')}-{encoder.fingerprint}")
             self._intake = intake
+            pipeline = Pipeline(settings, encoder, seen, publisher, intake, partitions["item-vectors"])
             try:
-                self._loop(Pipeline(settings, encoder, seen, publisher, intake, partitions["item-vectors"]))
+                self._loop(pipeline)
             finally:
+                pipeline.close()
                 intake.close()
         finally:
             publisher.close()
@@ -149,7 +151,7 @@ class EncoderWorker:
         while not self._stop.is_set():
             self._last_step = time.monotonic()
             pipeline.step()
-        pipeline.commit()
+        pipeline.finish()
         _LOG.info("stopped")
 
 

@@ -56,7 +56,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(settings_for: SettingsFor, model: Path) -> Settings:
     """A namespace of its own for each test."""
     return settings_for(
-        partitions=4, model_path=model, device="cpu", encoder_threads=1, kafka_session_timeout_s=8, commit_timeout_s=5
+        partitions=4,
+        model_path=model,
+        device="cpu",
+        encoder_threads=1,
+        encoder_precision="fp32",  # vectors are compared with exact ones
+        kafka_session_timeout_s=8,
+        commit_timeout_s=5,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -24,12 +23,8 @@ class Bench:
     def __init__(self) -> None:
         self.seen = Seen(FINGERPRINT)
         self.tokenized: list[str] = []
-        self.backlog = Backlog(self.seen, self._tokenize, lambda: 1_000)
+        self.backlog = Backlog(self.seen, lambda: 1_000)
         self._offsets = itertools.count()
-
-    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        self.tokenized += texts
-        return [[0] * len(text.split()) for text in texts]
 
     def record(self, item_id: str, title: str | None, *, shop: bool = True) -> Record:
         """Return a snapshot with a title; None is a tombstone."""
@@ -38,8 +33,12 @@ class Bench:
         return Record(position, shop, item_id.encode(), value)
 
     def admit(self, *records: Record) -> Admission:
-        """Admit records of one poll."""
-        return self.backlog.admit(records)
+        """Admit records of one poll, and tokenise: a token for each word."""
+        admission = self.backlog.admit(records)
+        for job in admission.fresh:
+            self.tokenized.append(job.text)
+            job.tokens = [0] * len(job.text.split())
+        return admission
 
     def encoded(self, item_id: str, title: str, *, shop: bool = True) -> None:
         """Pretend that this text's vector is out."""
@@ -49,7 +48,7 @@ class Bench:
         """Return (item, text) of all that waits, taking it out."""
         jobs = []
         while batch := self.backlog.take(10**6):
-            jobs += batch
+            jobs += self.backlog.land(batch)
         return [(job.item_id, job.text) for job in jobs]
 
 
@@ -149,7 +148,7 @@ def test_a_batch_put_back_is_first_again(bench: Bench) -> None:
     """What could not be published is encoded again before anything newer."""
     bench.admit(bench.record("a", "one"), bench.record("b", "one two three"))
     batch = bench.backlog.take(1)
-    bench.backlog.put_back(batch)
+    bench.backlog.put_back(bench.backlog.land(batch))
     assert [item_id for item_id, _ in bench.waiting()] == ["a", "b"]
 
 
@@ -202,3 +201,67 @@ def test_the_seen_set_is_read_from_the_vectors(bench: Bench) -> None:
     assert bench.seen.shop_owns("a")
     assert bench.seen.current("sighted", content_hash("new"), shop=False)
     assert not bench.seen.shop_owns("sighted")
+
+
+def test_a_change_waits_for_the_version_that_is_encoded(bench: Bench) -> None:
+    """Two versions of an item are never encoded at once, and the older one counts until the newer is out."""
+    first, second = bench.record("a", "old"), bench.record("a", "new")
+    bench.admit(first)
+    (old,) = bench.backlog.take(100)
+    bench.admit(second)
+    assert bench.backlog.take(100) == []
+    assert bench.backlog.land([old]) == [old]
+    assert old.positions == [first.position]
+    (new,) = bench.backlog.take(100)
+    assert (new.text, new.positions) == ("new", [second.position])
+
+
+def test_the_same_text_joins_the_one_that_is_encoded(bench: Bench) -> None:
+    """Its record is settled with that vector; a change in between that was taken back is settled too."""
+    records = [bench.record("a", "text"), bench.record("a", "change"), bench.record("a", "text")]
+    bench.admit(records[0])
+    (job,) = bench.backlog.take(100)
+    bench.admit(*records[1:])
+    assert not len(bench.backlog)
+    assert bench.backlog.land([job]) == [job]
+    assert job.positions == [record.position for record in records]
+
+
+@pytest.mark.parametrize("title", [None, " ", "first"])
+def test_what_is_encoded_and_no_longer_true_is_not_published(bench: Bench, title: str | None) -> None:
+    """Deleted, emptied or changed back while the device works: the vector would be wrong for good."""
+    bench.encoded("a", "first")
+    change, end = bench.record("a", "second"), bench.record("a", title)
+    bench.admit(change)
+    batch = bench.backlog.take(100)
+    admission = bench.admit(end)
+    assert admission.settled == [change.position, end.position]
+    assert bench.backlog.land(batch) == []
+
+
+def test_what_is_encoded_goes_with_its_partition(bench: Bench) -> None:
+    """Whoever has the partition now encodes it."""
+    bench.admit(bench.record("a", "text"))
+    batch = bench.backlog.take(100)
+    assert bench.backlog.drop({("items", 0)}) == []
+    assert bench.backlog.land(batch) == []
+
+
+def test_a_newer_version_takes_over_what_is_put_back(bench: Bench) -> None:
+    """The older text is not encoded again; its record is settled by the newer vector."""
+    first, second = bench.record("a", "old"), bench.record("a", "new")
+    bench.admit(first)
+    batch = bench.backlog.take(100)
+    bench.admit(second)
+    bench.backlog.put_back(bench.backlog.land(batch))
+    (job,) = bench.backlog.take(100)
+    assert (job.text, job.positions) == ("new", [first.position, second.position])
+
+
+def test_an_item_without_tokens_is_not_taken(bench: Bench) -> None:
+    """It waits for the tokenizer, and so does nobody behind it."""
+    (job,) = bench.backlog.admit([bench.record("slow", "text")]).fresh
+    bench.admit(bench.record("quick", "text"))
+    assert [taken.item_id for taken in bench.backlog.take(100)] == ["quick"]
+    job.tokens = [1]
+    assert bench.backlog.take(100) == [job]

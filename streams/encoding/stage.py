@@ -1,0 +1,122 @@
+"""One stage of the encoder: a thread that does one kind of work, in order, with little waiting before it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
+
+from streams.errors import ModelError
+
+T = TypeVar("T")
+
+
+class Stage(Generic[T]):
+    """
+    A daemon thread with a bounded queue; its results are taken in the order of the work.
+
+    An executor would do but for one thing: Python waits at exit for the threads of executors, so that a call that is
+    stuck in a driver would keep the process alive.
+
+    Parameters
+    ----------
+    name
+        Of the thread, and in errors.
+    depth
+        Most work accepted and not taken, the one in progress included.
+    stuck_s
+        One piece of work longer than this counts as stuck.
+
+    >>> with Stage[int]("double", depth=2, stuck_s=10) as stage:
+    ...     stage.submit(lambda: 2 * 21)
+    ...     stage.wait(1.0)
+    ...     stage.take()
+    True
+    42
+    """
+
+    def __init__(self, name: str, depth: int, stuck_s: float) -> None:
+        self.name = name
+        self._depth = depth
+        self._stuck_s = stuck_s
+        self._work: queue.SimpleQueue[tuple[Future[T], Callable[[], T]] | None] = queue.SimpleQueue()
+        self._results: list[Future[T]] = []
+        self._since_s = 0.0
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Stage[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Work accepted and not taken."""
+        return len(self._results)
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is accepted now."""
+        return len(self._results) >= self._depth
+
+    def submit(self, work: Callable[[], T]) -> None:
+        """Accept work; the caller has looked at `full`."""
+        assert not self.full, f"{self.name} was given more than it takes"
+        if not self._results:
+            self._since_s = time.monotonic()
+        result: Future[T] = Future()
+        self._results.append(result)
+        self._work.put((result, work))
+
+    def wait(self, timeout_s: float) -> bool:
+        """
+        Wait until the oldest work is done; False when there is none or it takes longer.
+
+        Raises
+        ------
+        ModelError
+            When the stage is stuck or its thread has died: waiting on would be waiting for ever.
+
+        """
+        if not self._results:
+            return False
+        deadline = time.monotonic() + timeout_s
+        while not self._results[0].done():
+            if not self._thread.is_alive():
+                raise ModelError(f"the thread `{self.name}` of the encoder has died")
+            now = time.monotonic()
+            if now - self._since_s > self._stuck_s:
+                raise ModelError(f"the thread `{self.name}` of the encoder is stuck for {self._stuck_s:g} s")
+            if now >= deadline:
+                return False
+            # A future has no wait that returns instead of raising, and a short nap lets signals be handled.
+            try:
+                self._results[0].exception(min(deadline - now, 0.25))
+            except TimeoutError:
+                continue
+        return True
+
+    def take(self) -> T:
+        """Return the oldest result, which is done; what its work raised is raised here."""
+        result = self._results.pop(0)
+        self._since_s = time.monotonic()
+        return result.result(0)
+
+    def close(self) -> None:
+        """Accept nothing more; what is in progress ends with the process at the latest."""
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (entry := self._work.get()) is not None:
+            result, work = entry
+            value: Any
+            try:
+                value = work()
+            except BaseException as error:  # noqa: BLE001 -- handed to whoever takes the result
+                result.set_exception(error)
+            else:
+                result.set_result(value)
