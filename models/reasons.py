@@ -7,64 +7,258 @@ event: taking the event away, with the lengths of the interest vectors held, low
 
 from __future__ import annotations
 
+import math
+from typing import Final, NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from models.compiled import compiled, compiled_loosely
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+#: Events named behind an item.
+MAX_REASONS: Final = 3
+#: Groups of equal events of one user that can be told apart; those that come later are older history.
+MAX_GROUPS: Final = 256
+#: Shares are told in steps of one in so many.
+SHARE_STEPS: Final = 10_000
+#: Items that are multiplied with one event at once.
+_AT_ONCE: Final = 4
 
 
-def event_weights(short: npt.ArrayLike, long: npt.ArrayLike, short_scale: float, long_scale: float) -> Floats:
+class Events(NamedTuple):
     """
-    Return the factor (e,) with which each event's item vector stands in the query.
+    The recent events of n users, those of one user behind those of another, oldest first.
+
+    Attributes
+    ----------
+    items
+        (e,) int32, rows of the items met.
+    kinds
+        (e,) uint8, type codes.
+    ts_ms
+        (e,) int64, event times.
+    ends
+        (n,) int64, where each user's end.
+
+    """
+
+    items: npt.NDArray[np.int32]
+    kinds: npt.NDArray[np.uint8]
+    ts_ms: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+
+class Weighing(NamedTuple):
+    """
+    How an event's weight comes about.
+
+    Attributes
+    ----------
+    of_kind
+        (types,) float64, what an event adds to an interest vector; 0 for types that speak for nothing.
+    half_lives_ms
+        (2,) float64, of the short and of the long vector.
+
+    """
+
+    of_kind: Doubles
+    half_lives_ms: Doubles
+
+
+class Groups(NamedTuple):
+    """
+    Equal events of one user (same item, same type) as one, scratch for `group`.
+
+    Attributes
+    ----------
+    items, kinds
+        (MAX_GROUPS,) int64, in the order of their oldest event.
+    short, long
+        (MAX_GROUPS,) float64, what is left of their weight in the short and in the long vector.
+    weights
+        (MAX_GROUPS,) float64, the factor of the item's vector in the query.
+    contributed
+        (items + 3, MAX_GROUPS) float64, what each adds to the personal score of each item.
+
+    """
+
+    items: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.int64]
+    short: Doubles
+    long: Doubles
+    weights: Doubles
+    contributed: Doubles
+
+
+class Reasons(NamedTuple):
+    """
+    The events behind each of k items of n users, strongest first.
+
+    Attributes
+    ----------
+    items
+        (n, k, MAX_REASONS) int32, row of the event's item.
+    kinds
+        (n, k, MAX_REASONS) uint8, its type code.
+    shares
+        (n, k, MAX_REASONS) int64, share of all that speaks for the item, 0..`SHARE_STEPS`; 0 where there is no event.
+
+    """
+
+    items: npt.NDArray[np.int32]
+    kinds: npt.NDArray[np.uint8]
+    shares: npt.NDArray[np.int64]
+
+
+def no_groups(items: int) -> Groups:
+    """Return scratch for lists of so many items."""
+    rows, kinds = np.zeros((2, MAX_GROUPS), np.int64)
+    short, long, weights = np.zeros((3, MAX_GROUPS))
+    return Groups(rows, kinds, short, long, weights, np.zeros((items + _AT_ONCE - 1, MAX_GROUPS)))
+
+
+def no_reasons(users: int, items: int) -> Reasons:
+    """Return room for the reasons of as many items of as many users."""
+    shape = (users, items, MAX_REASONS)
+    return Reasons(np.zeros(shape, np.int32), np.zeros(shape, np.uint8), np.zeros(shape, np.int64))
+
+
+@compiled_loosely
+def dot(one: Floats, other: Floats) -> float:
+    """Return the scalar product of two vectors, summed in float64."""
+    total = 0.0
+    for axis in range(len(one)):
+        total += np.float64(one[axis]) * np.float64(other[axis])
+    return total
+
+
+@compiled
+def group(
+    events: Events, user: int, known: int, now_ms: int, weighing: Weighing, short_scale: float, long_scale: float,
+    groups: Groups,
+) -> int:  # fmt: skip
+    """
+    Bring together the equal events of a user that speak for something; return how many groups there are.
 
     Parameters
     ----------
-    short, long
-        (e,) decayed weights with which the events stand in the short and in the long vector.
+    known
+        Items from this row on say nothing.
+    now_ms
+        Time to which weights have decayed.
     short_scale, long_scale
         Ranking weight divided by the vector's length; 0 for a vector of length 0.
 
     """
-    return short_scale * np.asarray(short, np.float64) + long_scale * np.asarray(long, np.float64)
+    count = 0
+    for place in range(events.ends[user - 1] if user else 0, events.ends[user]):
+        item, kind = np.int64(events.items[place]), np.int64(events.kinds[place])
+        if item >= known or weighing.of_kind[kind] <= 0.0:
+            continue
+        at = 0
+        while at < count and not (groups.items[at] == item and groups.kinds[at] == kind):
+            at += 1
+        if at == count:
+            if count == MAX_GROUPS:
+                continue
+            groups.items[at], groups.kinds[at] = item, kind
+            groups.short[at], groups.long[at] = 0.0, 0.0
+            count += 1
+        age_ms = max(now_ms - events.ts_ms[place], 0)
+        groups.short[at] += math.exp2(-age_ms / weighing.half_lives_ms[0])
+        groups.long[at] += math.exp2(-age_ms / weighing.half_lives_ms[1])
+    for at in range(count):
+        decayed = short_scale * groups.short[at] + long_scale * groups.long[at]
+        groups.weights[at] = weighing.of_kind[groups.kinds[at]] * decayed
+    return count
 
 
-def contributions(weights: Floats, event_vectors: Floats, item_vectors: Floats) -> Floats:
+@compiled
+def contribute(item_vectors: Floats, items: npt.NDArray[np.int32], groups: Groups, count: int) -> None:
     """
-    Return (k, e): what each of e events adds to the personal score of each of k items.
+    Fill `groups.contributed`: what each group of events adds to the personal score of each item.
 
-    >>> contributions(np.array([2.0]), np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]])).tolist()
-    [[1.0]]
+    Parameters
+    ----------
+    items
+        (k,) rows of the items; -1 behind the last.
+
     """
-    result: Floats = (item_vectors @ event_vectors.T) * weights
-    return result
+    for at in range(count):
+        event, weight = item_vectors[groups.items[at]], groups.weights[at]
+        for rank in range(0, len(items), _AT_ONCE):
+            if items[rank] < 0:
+                break
+            # Behind the last item the first one is looked at again, in vain.
+            second, third, fourth = items[rank], items[rank], items[rank]
+            if rank + 3 < len(items) and items[rank + 3] >= 0:
+                second, third, fourth = items[rank + 1], items[rank + 2], items[rank + 3]
+            elif rank + 2 < len(items) and items[rank + 2] >= 0:
+                second, third = items[rank + 1], items[rank + 2]
+            elif rank + 1 < len(items) and items[rank + 1] >= 0:
+                second = items[rank + 1]
+            _contribute(
+                event, weight, item_vectors[items[rank]], item_vectors[second], item_vectors[third],
+                item_vectors[fourth], groups.contributed[rank : rank + _AT_ONCE], at,
+            )  # fmt: skip
 
 
-def shares(contributed: Floats, personal: Floats) -> Floats:
+@compiled_loosely
+def _contribute(
+    event: Floats, weight: float, first: Floats, second: Floats, third: Floats, fourth: Floats, contributed: Doubles,
+    at: int,
+) -> None:  # fmt: skip
+    """Multiply one event with four items: what is read of the event is read once."""
+    one, two, three, four = 0.0, 0.0, 0.0, 0.0
+    for axis in range(len(event)):
+        value = np.float64(event[axis])
+        one += value * np.float64(first[axis])
+        two += value * np.float64(second[axis])
+        three += value * np.float64(third[axis])
+        four += value * np.float64(fourth[axis])
+    contributed[0, at], contributed[1, at] = weight * one, weight * two
+    contributed[2, at], contributed[3, at] = weight * three, weight * four
+
+
+@compiled
+def explain(
+    contributed: Doubles, liked: float, groups: Groups, count: int, reasons: Reasons, user: int, rank: int
+) -> None:
     """
-    Return (k, e): each event's share, 0..1, of all that speaks for the item; 0 where it speaks against it.
+    Name the groups of events with the largest shares behind an item; ties go to the group that began first.
 
     Parameters
     ----------
     contributed
-        (k, e) from `contributions`.
-    personal
-        (k,) the whole personal score; what the events do not explain comes from older history and counts as one
-        more contribution.
+        (count or more,) what each group adds; used up.
+    liked
+        The whole personal score; what the events do not explain comes from older history and counts as one more
+        contribution.
+    reasons
+        Out, at (user, rank): zeros before.
 
     """
-    positive = np.maximum(contributed, 0.0)
-    older = np.maximum(personal - contributed.sum(axis=1), 0.0)
-    whole = (positive.sum(axis=1) + older)[:, None]
-    share: Floats = np.divide(positive, whole, out=np.zeros_like(positive), where=whole > 0)
-    return share
-
-
-def strongest(share: Floats, count: int) -> npt.NDArray[np.int64]:
-    """
-    Return (k, min(count, e)): the columns of the largest shares, largest first, ties to the first column.
-
-    >>> strongest(np.array([[0.1, 0.5, 0.4]]), 2).tolist()
-    [[1, 2]]
-    """
-    order: npt.NDArray[np.int64] = np.argsort(-share, axis=1, kind="stable")
-    return order[:, :count]
+    if liked <= 0.0:
+        return
+    spoken, explained = 0.0, 0.0
+    for at in range(count):
+        explained += contributed[at]
+        spoken += max(contributed[at], 0.0)
+    whole = spoken + max(liked - explained, 0.0)
+    for place in range(MAX_REASONS):
+        best = 0
+        for at in range(1, count):
+            if contributed[at] > contributed[best]:
+                best = at
+        if contributed[best] <= 0.0:
+            return
+        share = np.int64(np.rint(contributed[best] / whole * SHARE_STEPS))
+        contributed[best] = 0.0
+        if share == 0:
+            return
+        reasons.items[user, rank, place] = groups.items[best]
+        reasons.kinds[user, rank, place] = groups.kinds[best]
+        reasons.shares[user, rank, place] = share

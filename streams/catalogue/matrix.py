@@ -8,9 +8,8 @@ rows may be given out at any time, because a `View` does not see them.
 from __future__ import annotations
 
 import bisect
-import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -84,10 +83,10 @@ class View(NamedTuple):
         (rows,) bool: listed and in stock.
     order
         (rows,) int64, the place of each row's id among all sorted ids.
-    row_of
-        Item id to row; may know later items, whose rows are beyond the arrays.
     ids
-        Row to item id, likewise.
+        Row to item id; may know later items, whose rows are beyond the arrays.
+    names
+        The ids of the rows as bytes.
 
     """
 
@@ -95,14 +94,8 @@ class View(NamedTuple):
     popularity: Floats
     offered: npt.NDArray[np.bool_]
     order: npt.NDArray[np.int64]
-    row_of: Mapping[str, int]
     ids: Sequence[str]
-
-    def find(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Return the rows (n,) int64 of items, -1 for those not in the view."""
-        rows = np.array(list(map(self.row_of.get, ids, itertools.repeat(-1))), np.int64)
-        rows[rows >= len(self.order)] = -1
-        return rows
+    names: ItemNames
 
 
 class Catalogue:
@@ -197,8 +190,8 @@ class Catalogue:
             self.popularity[:count],
             self.listed[:count] & self.in_stock[:count],
             self.order,
-            self._ids.row_of,
             self._ids.ids,
+            self._ids.names,
         )
 
     @property

@@ -35,6 +35,9 @@ class ItemVectors(Protocol):
     def rows(self, item_ids: Sequence[str]) -> Int32:
         """Return the dense row of each item, made if unknown; may grow the arrays."""
 
+    def find(self, item_ids: Sequence[str]) -> Int64:
+        """Return the row of each item, -1 for those never met; changes nothing."""
+
     def look_up(self, pool: UInt8, at: Int32, size: Int32) -> Int32:
         """Return the row of each id that stands in a buffer, -1 for those never met."""
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from models.ranking import Barred
 from streams import metrics
 from streams.errors import RecordFormatError
 from streams.interests import codec, layout
@@ -31,7 +32,6 @@ from streams.interests.marks import Marks
 from streams.interests.state import (
     EXCLUDING_TYPES,
     NEGATIVE_TYPES,
-    Interaction,
     LastList,
     Tally,
     UserState,
@@ -173,23 +173,12 @@ class Slab:
             return None
         return int(self._rows([user_id])[0])
 
-    def recent(self, row: int) -> tuple[Interaction, ...]:
-        """Return a hot user's newest interactions, oldest first."""
-        first = int(self.store.users["recent_at"][row])
-        span = slice(first, first + int(self.store.users["recent_n"][row]))
-        times, items, kinds = (self.store.recents[name][span].tolist() for name in ("ts", "item", "kind"))
-        return tuple(map(Interaction, times, self.store.hashes[span].tolist(), map(self._items.item_id, items), kinds))
-
-    def newest_ts_ms(self, row: int) -> int:
-        """Return the time of a hot user's newest interaction, 0 without one."""
-        users = self.store.users
-        used = int(users["recent_n"][row])
-        return int(self.store.recents["ts"][users["recent_at"][row] + used - 1]) if used else 0
-
-    def excluded(self, row: int) -> dict[str, int]:
-        """Return what a hot user purchased and disliked, with the newest time; not to be changed."""
-        margin = self._margins.get(row)
-        return {} if margin is None else margin.excluded
+    def excluded_items(self, rows: Int64) -> Barred:
+        """Return the rows of the items that hot users purchased and disliked."""
+        margins = [self._margins.get(row) for row in rows.tolist()]
+        ids = [list(margin.excluded) if margin is not None else [] for margin in margins]
+        found = self._items.find([item_id for of_user in ids for item_id in of_user]).astype(np.int32)
+        return Barred(found, np.cumsum([len(of_user) for of_user in ids], dtype=np.int64))
 
     def events_applied(self, row: int) -> dict[str, int]:
         """Return a hot user's distinct events applied by type name, types without any left out."""

@@ -130,7 +130,7 @@ def _must_rebuild(store: Store, items: Items, row: int) -> bool:
 @compiled
 def gather(store: Store, rules: Rules, items: Items, rows: Int64, out: Float32, wide: Float64) -> None:
     """
-    Write short, long and negative of each row, as of the user's newest interaction, to `out` (n, 3, dim).
+    Write short, long and negative of each row, as of the user's newest interaction, to `out` (3, n, dim).
 
     `wide` is (3, dim) scratch.
     """
@@ -142,7 +142,7 @@ def gather(store: Store, rules: Rules, items: Items, rows: Int64, out: Float32, 
             rebuild(store, rules, items, row, wide)
         for part in (SHORT, LONG):
             for axis in range(sums.shape[2]):
-                out[at, part, axis] = sums[row, part, axis]
+                out[part, at, axis] = sums[row, part, axis]
         negative = wide[NEGATIVE]
         negative[:] = 0.0
         first, used = user.recent_at, user.recent_n
@@ -154,4 +154,4 @@ def gather(store: Store, rules: Rules, items: Items, rows: Int64, out: Float32, 
                 weight = rules.weights[kind] * math.exp2(-age / rules.half_lives_ms[NEGATIVE])
                 _add_wide(negative, items.vectors[store.recents[slot].item], weight)
         for axis in range(len(negative)):
-            out[at, NEGATIVE, axis] = negative[axis]
+            out[NEGATIVE, at, axis] = negative[axis]

@@ -10,11 +10,9 @@ Short and long follow every event in place (`fold`, `sums`); negative, which few
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from streams.interests.columns import Float32
+from streams.interests.columns import Float32, Int64
 from streams.interests.slab import Slab
 from streams.interests.sums import gather
 
@@ -25,10 +23,11 @@ class InterestVectors:
     def __init__(self, slab: Slab) -> None:
         self._slab = slab
 
-    def gather(self, rows: Sequence[int]) -> tuple[Float32, Float32, Float32]:
-        """Return short, long and negative of n rows, each (n, dim) float32, as of each user's newest interaction."""
+    def gather(self, rows: Int64) -> Float32:
+        """Return (3, n, dim): short, long and negative of n rows, as of each user's newest interaction."""
         slab = self._slab
         slab.fit_vectors()
-        out = np.empty((len(rows), 3, slab.store.sums.shape[2]), np.float32)
-        gather(slab.store, slab.rules, slab.items(), np.array(rows, np.int64), out, np.empty(out.shape[1:]))
-        return out[:, 0], out[:, 1], out[:, 2]
+        dim = slab.store.sums.shape[2]
+        out = np.empty((3, len(rows), dim), np.float32)
+        gather(slab.store, slab.rules, slab.items(), rows, out, np.empty((3, dim)))
+        return out

@@ -1,8 +1,4 @@
-"""
-Compiling what the worker runs, before it runs: a first fold that compiles would stop the loop for seconds.
-
-`python -m streams.interests.warm` fills the cache of machine code, so that a start takes the second it needs to load.
-"""
+"""Compiling what the worker runs, before it runs: a first fold that compiles would stop the loop for seconds."""
 
 from __future__ import annotations
 
@@ -39,12 +35,8 @@ def warm() -> None:
     ingest = Ingest(settings, 0, 1, Marks(Budget(1, 1)))
     slab = Slab(settings, Catalogue(1))
     slab.fold(ingest.decode([Slice(run, run.records, last=True)]).batch)
-    InterestVectors(slab).gather([0])
+    InterestVectors(slab).gather(np.zeros(1, np.int64))
     record = slab.encode("0")
     slab.restore(b"0", record)
     slab.row("0")
     routed(item_events([ItemEvent(1, "i", 1, 1)]), np.zeros(1, np.int32))
-
-
-if __name__ == "__main__":
-    warm()

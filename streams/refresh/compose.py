@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from streams.refresh.rank import Ranked
-from streams.wire.recommendations import AsOf, Assigned, Recommendation, Trigger
+from streams.wire.recommendations import AsOf, Assigned, Trigger, WrittenRecommendation
 
 
 def recommendation_id(partition: int, version: int) -> str:
@@ -20,7 +22,7 @@ def compose(
     ranked: Ranked, *, user_id: str, surface: str, partition: int, version: int, generated_at_ms: int,
     event_ts_ms: int, ingested_at_ms: int, policy: str, model: str, as_of: AsOf, experiments: dict[str, Assigned],
     trigger: Trigger, events_applied: dict[str, int], stale: bool = False,
-) -> Recommendation:  # fmt: skip
+) -> WrittenRecommendation:  # fmt: skip
     """
     Return the list as it is published.
 
@@ -32,7 +34,7 @@ def compose(
         Now; time of the user's newest event; timestamp of the record that made the list due.
 
     """
-    return Recommendation(
+    return WrittenRecommendation(
         version=version,
         user_id=user_id,
         surface=surface,
@@ -44,7 +46,7 @@ def compose(
         model=model,
         as_of=as_of,
         experiments=experiments,
-        items=ranked.items,
+        items=msgspec.Raw(ranked.items_json),
         trigger=trigger,
         events_applied=events_applied,
         stale=stale,

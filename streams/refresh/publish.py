@@ -15,23 +15,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import numpy as np
 import structlog
 
+from models.listing import Users, joined
 from streams import metrics
 from streams.catalogue.matrix import Applied, Catalogue, View
 from streams.catalogue.records import CatalogueRecord
 from streams.experiments.assignment import Experiments
+from streams.interests.recents import newest_ts_ms, recent_events
 from streams.interests.state import LastList
 from streams.kafka.transactions import OutRecord
 from streams.refresh.cache import CacheEntry, ListCache
 from streams.refresh.compose import compose
 from streams.refresh.dirty import Cause, DirtyUsers
 from streams.refresh.partition import InterestPartition
-from streams.refresh.rank import Ranked, Ranker, RankRequest
+from streams.refresh.rank import Ranked, Ranker
 from streams.settings import Settings
 from streams.topics import full_name
 from streams.wire.items import Item
-from streams.wire.recommendations import AsOf, Assigned, Recommendation, default_key, topic_key
+from streams.wire.recommendations import AsOf, Assigned, default_key, topic_key
 
 _LOG = structlog.get_logger(__name__)
 
@@ -45,13 +48,13 @@ _CACHE_WRITES = 2
 
 
 class _Job(NamedTuple):
-    """One list to be made, with what it was decided from, copied on the loop."""
+    """One list to be made, with what it tells of how it was made, copied on the loop."""
 
     partition: InterestPartition
     user_id: str
+    surface: str
     cause: Cause
     version: int
-    request: RankRequest
     as_of: AsOf
     experiments: dict[str, Assigned]
     events_applied: dict[str, int]
@@ -62,7 +65,8 @@ class _Made(NamedTuple):
     """A list, composed and encoded."""
 
     job: _Job
-    recommendation: Recommendation
+    generated_at_ms: int
+    item_ids: Sequence[str]
     value: bytes
 
 
@@ -172,10 +176,10 @@ class Publisher:
             taken = self._dirty.take(self._settings.rank_batch)
             self._in_flight.update(user_id for _, user_id, _ in taken)
             try:
-                jobs = self._jobs(taken)
+                jobs, users = self._jobs(taken)
                 # Step 2.
                 made = await asyncio.get_running_loop().run_in_executor(
-                    self._rank_thread, self._make, jobs, self._catalogue.view()
+                    self._rank_thread, self._make, jobs, users, self._catalogue.view()
                 )
             finally:
                 self._in_flight.clear()
@@ -192,40 +196,47 @@ class Publisher:
             [one.job.cause.oldest_ms for one in served if one.job.cause.oldest_ms],
         )
 
-    def _jobs(self, taken: Sequence[tuple[InterestPartition, str, Cause]]) -> list[_Job]:
+    def _jobs(self, taken: Sequence[tuple[InterestPartition, str, Cause]]) -> tuple[list[_Job], list[Users]]:
+        """Return what to make, and from what: the users of each partition, in the order of the jobs."""
         by_partition: defaultdict[InterestPartition, list[tuple[str, Cause]]] = defaultdict(list)
         for partition, user_id, cause in taken:
             if not partition.closed:
                 by_partition[partition].append((user_id, cause))
         jobs: list[_Job] = []
-        for partition, users in by_partition.items():
-            jobs.extend(self._partition_jobs(partition, users))
-        return jobs
+        parts: list[Users] = []
+        for partition, owed in by_partition.items():
+            found = [(user_id, cause, partition.slab.row(user_id)) for user_id, cause in owed]
+            known = [(user_id, cause, row) for user_id, cause, row in found if row is not None]
+            if known:
+                more, users = self._partition_jobs(partition, known)
+                jobs.extend(more)
+                parts.append(users)
+        return jobs, parts
 
-    def _partition_jobs(self, partition: InterestPartition, users: Sequence[tuple[str, Cause]]) -> Iterable[_Job]:
-        slab = partition.slab
-        found = [(user_id, cause, slab.row(user_id)) for user_id, cause in users]
-        known = [(user_id, cause, row) for user_id, cause, row in found if row is not None]
-        short, long, negative = partition.vectors.gather([row for _, _, row in known])
+    def _partition_jobs(
+        self, partition: InterestPartition, known: Sequence[tuple[str, Cause, int]]
+    ) -> tuple[list[_Job], Users]:
+        slab, experiments = partition.slab, self.experiments
+        rows = np.array([row for _, _, row in known], np.int64)
+        assigned = [experiments.assign(user_id) for user_id, _, _ in known]
+        events = recent_events(slab.store, rows)
+        newest_ms = newest_ts_ms(events)
+        users = Users(
+            partition.vectors.gather(rows),
+            events,
+            slab.excluded_items(rows),
+            newest_ms,
+            [experiments.parameters(parts) for parts in assigned],
+        )
         as_of = self._as_of(partition)
-        for index, (user_id, cause, row) in enumerate(known):
-            assigned = self.experiments.assign(user_id)
-            event_ts_ms = slab.newest_ts_ms(row)
-            request = RankRequest(
-                user_id=user_id,
-                surface=self._main_surface,
-                short=short[index],
-                long=long[index],
-                negative=negative[index],
-                recent=slab.recent(row),
-                excluded=tuple(slab.excluded(row)),
-                parameters=self.experiments.parameters(assigned),
-                now_ms=event_ts_ms,
-            )
-            yield _Job(
-                partition, user_id, cause, partition.next_version(), request, as_of, assigned,
+        jobs = [
+            _Job(
+                partition, user_id, self._main_surface, cause, partition.next_version(), as_of, parts,
                 slab.events_applied(row), event_ts_ms,
-            )  # fmt: skip
+            )
+            for (user_id, cause, row), parts, event_ts_ms in zip(known, assigned, newest_ms.tolist(), strict=True)
+        ]  # fmt: skip
+        return jobs, users
 
     def _as_of(self, partition: InterestPartition) -> AsOf:
         return AsOf(
@@ -234,9 +245,9 @@ class Publisher:
             signals=self._catalogue.signals_revision,
         )
 
-    def _make(self, jobs: Sequence[_Job], view: View) -> list[_Made]:
+    def _make(self, jobs: Sequence[_Job], users: Sequence[Users], view: View) -> list[_Made]:
         started = time.monotonic()
-        ranked = self._ranker.rank([job.request for job in jobs], view)
+        ranked = self._ranker.rank(joined(users), view) if users else []
         made = [self._compose(job, items) for job, items in zip(jobs, ranked, strict=True)]
         metrics.RANK_SECONDS.observe(time.monotonic() - started)
         metrics.RANK_BATCH.observe(len(jobs))
@@ -244,13 +255,14 @@ class Publisher:
 
     def _compose(self, job: _Job, ranked: Ranked) -> _Made:
         served = self._catalogue.served
+        generated_at_ms = round(self._clock() * 1000)
         recommendation = compose(
             ranked,
             user_id=job.user_id,
-            surface=job.request.surface,
+            surface=job.surface,
             partition=job.partition.partition,
             version=job.version,
-            generated_at_ms=round(self._clock() * 1000),
+            generated_at_ms=generated_at_ms,
             event_ts_ms=job.event_ts_ms,
             ingested_at_ms=job.cause.ingested_ms,
             policy=self._settings.policy,
@@ -260,7 +272,7 @@ class Publisher:
             trigger=job.cause.trigger(job.partition.partition),
             events_applied=job.events_applied,
         )
-        return _Made(job, recommendation, recommendation.encode())
+        return _Made(job, generated_at_ms, ranked.item_ids, recommendation.encode())
 
     def _serve(self, partition: InterestPartition, lists: Sequence[_Made]) -> list[_Made]:
         """Publish lists and note them in the states; return those of users who are still known."""
@@ -270,7 +282,7 @@ class Publisher:
             [
                 OutRecord(
                     self._topic,
-                    topic_key(one.job.user_id, one.job.request.surface, self._main_surface),
+                    topic_key(one.job.user_id, one.job.surface, self._main_surface),
                     one.value,
                     partition.partition,
                 )
@@ -282,11 +294,10 @@ class Publisher:
             # Sending is how the worker heard that it was fenced: the users are gone.
             return []
         for one, row in known:
-            made = one.recommendation
             last = slab.last_list(row)
             before = dict(last.items) if last else {}
-            items = tuple((item.item_id, before.get(item.item_id, made.generated_at)) for item in made.items)
-            slab.serve(row, LastList(made.version, made.generated_at, items))
+            items = tuple([(item_id, before.get(item_id, one.generated_at_ms)) for item_id in one.item_ids])
+            slab.serve(row, LastList(one.job.version, one.generated_at_ms, items))
         return [one for one, _ in known]
 
     # Default lists
@@ -301,10 +312,8 @@ class Publisher:
             return
         lists: dict[str, tuple[int, bytes]] = {}
         for surface in self._settings.surfaces:
-            nothing = self._catalogue.vectors[:0].reshape(-1)
-            request = RankRequest("", surface, nothing, nothing, nothing, (), (), self.experiments.parameters({}), 0)
             cause = Cause("interval")
-            job = _Job(partition, "", cause, partition.next_version(), request, self._as_of(partition), {}, {}, 0)
+            job = _Job(partition, "", surface, cause, partition.next_version(), self._as_of(partition), {}, {}, 0)
             made = self._compose(job, ranked)
             partition.owner.send([OutRecord(self._topic, default_key(surface), made.value, partition.partition)])
             lists[surface] = (job.version, made.value)
@@ -315,7 +324,7 @@ class Publisher:
 
     def _cache_entry(self, made: _Made) -> CacheEntry:
         buckets: Mapping[str, str] = {key: assigned.variant for key, assigned in made.job.experiments.items()}
-        return CacheEntry(made.job.user_id, made.job.request.surface, made.job.version, made.value, dict(buckets))
+        return CacheEntry(made.job.user_id, made.job.surface, made.job.version, made.value, dict(buckets))
 
     async def _write_cache(self, entries: Sequence[CacheEntry], oldest_ms: Sequence[int]) -> None:
         """Start a write; wait only while the allowed number of them is under way."""

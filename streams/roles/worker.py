@@ -15,7 +15,7 @@ from streams.errors import DependencyError
 from streams.experiments.assignment import Experiments
 from streams.experiments.definitions import load_file
 from streams.interests.budget import Budget
-from streams.interests.warm import warm
+from streams.refresh.warm import warm
 from streams.kafka.admin import require_topics
 from streams.kafka.owner import Owner
 from streams.kafka.runtime import Runtime, run_role

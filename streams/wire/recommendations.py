@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import orjson
@@ -12,6 +12,8 @@ SCHEMA = 1
 UNIT_SEPARATOR = "\x1f"
 #: A version counts lists of one partition below this; the epoch, greater at each taking, stands above it.
 VERSION_EPOCH = 2**32
+
+Items = TypeVar("Items")
 
 
 class Because(msgspec.Struct, frozen=True, gc=False):
@@ -61,10 +63,11 @@ class AsOf(msgspec.Struct, frozen=True, gc=False):
     rules: int = 0
 
 
-class Recommendation(msgspec.Struct, frozen=True):
-    """One list of one user on one surface, as published; times are ms since the epoch."""
+class _List(msgspec.Struct, Generic[Items], frozen=True, kw_only=True):
+    """What a list tells; `version` comes first, so that Redis can compare it without decoding."""
 
     version: int
+    schema: int = SCHEMA
     user_id: str
     surface: str
     recommendation_id: str
@@ -75,16 +78,22 @@ class Recommendation(msgspec.Struct, frozen=True):
     model: str
     as_of: AsOf
     experiments: dict[str, Assigned]
-    items: tuple[RankedItem, ...]
+    items: Items
     trigger: Trigger
     events_applied: dict[str, int]
     stale: bool = False
-    schema: int = SCHEMA
 
     def encode(self) -> bytes:
-        """Return the JSON; `version` comes first, so that Redis can compare it without decoding."""
-        fields = msgspec.to_builtins(self)
-        return orjson.dumps({"version": fields.pop("version"), "schema": fields.pop("schema"), **fields})
+        """Return the JSON."""
+        return msgspec.json.encode(self)
+
+
+class Recommendation(_List[tuple[RankedItem, ...]], frozen=True, kw_only=True):
+    """One list of one user on one surface, as published; times are ms since the epoch."""
+
+
+class WrittenRecommendation(_List[msgspec.Raw], frozen=True, kw_only=True):
+    """The same with its items as they stand in the JSON: see `streams.wire.ranked_items`."""
 
 
 def decode_recommendation(value: bytes) -> Recommendation:

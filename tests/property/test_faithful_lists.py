@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.listing import Users
 from models.ranking import RankingParameters
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.records import Served
+from streams.interests.recents import newest_ts_ms, recent_events
 from streams.interests.slab import Slab
 from streams.interests.vectors import InterestVectors
-from streams.refresh.rank import Ranked, Ranker, RankRequest
+from streams.refresh.rank import Ranked, Ranker
 from streams.settings import Settings
 from streams.wire.events import TYPE_CODES, Event
 from streams.wire.items import Item
@@ -55,12 +57,13 @@ def ranked(events: list[tuple[int, int, int]]) -> Ranked:
     )
     row = slab.row("u")
     assert row is not None
-    short, long, negative = InterestVectors(slab).gather([row])
-    parameters = RankingParameters(exclude_seen=False)
-    request = RankRequest(
-        "u", "home", short[0], long[0], negative[0], slab.recent(row), (), parameters, slab.newest_ts_ms(row)
+    rows = np.array([row], np.int64)
+    recent = recent_events(slab.store, rows)
+    users = Users(
+        InterestVectors(slab).gather(rows), recent, slab.excluded_items(rows), newest_ts_ms(recent),
+        [RankingParameters(exclude_seen=False)],
     )  # fmt: skip
-    return Ranker(CATALOGUE, SETTINGS).rank([request])[0]
+    return Ranker(CATALOGUE, SETTINGS).rank(users)[0]
 
 
 # Compiled code is loaded by its first call, which takes longer than hypothesis allows an example.

@@ -63,7 +63,7 @@ def unit(rng: random.Random, dim: int = DIM) -> npt.NDArray[np.float32]:
 def gathered(slab: Slab, users: list[str]) -> npt.NDArray[np.float64]:
     """Return (users, 3, dim)."""
     rows = [row for user_id in users if (row := slab.row(user_id)) is not None]
-    return np.stack(InterestVectors(slab).gather(rows), axis=1).astype(np.float64)
+    return InterestVectors(slab).gather(np.array(rows, np.int64)).swapaxes(0, 1).astype(np.float64)
 
 
 @settings(max_examples=40, deadline=None)

@@ -8,7 +8,7 @@ neither shares its store with another.
 from __future__ import annotations
 
 from streams.encoding.source import model_folder
-from streams.interests.warm import warm
+from streams.refresh.warm import warm
 from streams.local.kafka import kafka_jars
 from streams.local.redis import redis_server
 from streams.settings import Settings

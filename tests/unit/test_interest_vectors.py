@@ -40,7 +40,7 @@ class Shop:
 
     def sums(self, user_id: str = "u") -> list[list[float]]:
         """Return short, long and negative of a user."""
-        return [part[0].tolist() for part in InterestVectors(self.slab).gather([self.row(user_id)])]
+        return [part[0].tolist() for part in InterestVectors(self.slab).gather(np.array([self.row(user_id)]))]
 
     def anew(self, user_id: str = "u") -> list[list[float]]:
         """Return them as they are when nothing is followed."""
@@ -156,4 +156,4 @@ def test_rows_are_given_back() -> None:
 def test_nobody_is_gathered() -> None:
     """An empty batch gives empty arrays of the right width."""
     shop = Shop()
-    assert [part.shape for part in InterestVectors(shop.slab).gather([])] == [(0, 3)] * 3
+    assert [part.shape for part in InterestVectors(shop.slab).gather(np.empty(0, np.int64))] == [(0, 3)] * 3

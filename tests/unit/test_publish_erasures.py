@@ -49,10 +49,10 @@ class Bench:
         self.partition.work._refresh = self.publisher
         make = self.publisher._make
 
-        def held(jobs: Any, view: View) -> Any:
+        def held(jobs: Any, users: Any, view: View) -> Any:
             self.ranking.set()
             assert self.go_on.wait(10)
-            return make(jobs, view)
+            return make(jobs, users, view)
 
         self.publisher._make = held  # type: ignore[method-assign]  # the same signature
 

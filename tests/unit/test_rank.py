@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.listing import joined
 from models.ranking import Floats, RankingParameters
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.records import Served
-from streams.interests.state import Interaction
 from streams.refresh.compose import compose
-from streams.refresh.rank import Ranker, RankRequest
+from streams.refresh.rank import Ranker
 from streams.settings import Settings
 from streams.wire.events import TYPE_CODES
 from streams.wire.items import Item
 from streams.wire.recommendations import AsOf, Because, Trigger, decode_recommendation
+from tests.support.ranking import Asked, ranked, users_of
 
 NOW_MS = 1_700_000_000_000
 DIM = 8
@@ -40,20 +41,20 @@ def shop(items: int = 10) -> Catalogue:
     return catalogue
 
 
-def request(short: Floats = NOTHING, **changes: Any) -> RankRequest:
-    """Return a request of a user who is interested in `short`."""
-    plain = RankRequest("u", "home", short, NOTHING, NOTHING, (), (), RankingParameters(), NOW_MS)
-    return plain._replace(**changes)
+def request(short: Floats = NOTHING, **changes: Any) -> Asked:
+    """Return a user who is interested in `short`."""
+    nothing = np.zeros_like(short)
+    return Asked(short, nothing, nothing, (), (), RankingParameters(), NOW_MS)._replace(**changes)
 
 
-def ids(catalogue: Catalogue, *requests: RankRequest) -> list[list[str]]:
+def ids(catalogue: Catalogue, *requests: Asked) -> list[list[str]]:
     """Return the item ids of each list."""
-    return [[item.item_id for item in ranked.items] for ranked in Ranker(catalogue, SETTINGS).rank(requests)]
+    return [[item.item_id for item in one.items] for one in ranked(catalogue, SETTINGS, *requests)]
 
 
-def event(item_id: str, kind: str = "clicks", age_s: float = 0.0) -> Interaction:
+def event(item_id: str, kind: str = "clicks", age_s: float = 0.0) -> tuple[int, str, int]:
     """Return an event of the past."""
-    return Interaction(NOW_MS - round(age_s * 1000), 1, item_id, TYPE_CODES[kind])
+    return NOW_MS - round(age_s * 1000), item_id, TYPE_CODES[kind]
 
 
 def test_likeness_ranks_and_ids_break_ties() -> None:
@@ -111,7 +112,6 @@ def test_lists_are_full_or_the_catalogue_is_empty() -> None:
     """A list is shorter than asked only where there are no more items."""
     assert [len(items) for items in ids(shop(3), request())] == [3]
     assert ids(Catalogue(), request()) == [[]]
-    assert Ranker(shop(), SETTINGS).rank([]) == []
 
 
 def test_vectors_of_another_dimension_say_nothing() -> None:
@@ -127,9 +127,18 @@ def test_the_list_does_not_depend_on_the_batch() -> None:
         vector = random.standard_normal(DIM).astype(np.float32)
         catalogue.upsert_item(Item(f"i{number}"))
         catalogue.set_vector(f"i{number}", vector / np.linalg.norm(vector))
-    requests = [request(random.standard_normal(DIM).astype(np.float32)) for _ in range(40)]
-    ranker = Ranker(catalogue, SETTINGS)
-    assert [ranker.rank([one])[0] for one in requests] == ranker.rank(requests)
+    requests = [
+        request(
+            random.standard_normal(DIM).astype(np.float32),
+            recent=[event(f"i{item}", age_s=item) for item in random.integers(300, size=number % 5)],
+            excluded=[f"i{item}" for item in random.integers(300, size=number % 3)],
+        )
+        for number in range(40)
+    ]
+    alone = [ranked(catalogue, SETTINGS, one)[0] for one in requests]
+    assert alone == ranked(catalogue, SETTINGS, *requests)
+    users = joined([users_of(requests[:1], catalogue), users_of(requests[1:3], catalogue)])
+    assert alone[:3] == Ranker(catalogue, SETTINGS).rank(users)
 
 
 def test_reasons_are_the_events_that_carry_the_item() -> None:
@@ -148,7 +157,7 @@ def test_reasons_are_the_events_that_carry_the_item() -> None:
     # Decayed weights of the short vector: 1 + 1/2 along axis 0, 3 along axis 1.
     short = 1.5 * axis(0) + 3 * axis(1)
     parameters = RankingParameters(short=1.0, long=0.0, negative=0.0, popularity=0.0)
-    first, second = Ranker(catalogue, SETTINGS).rank([request(short, recent=recent, parameters=parameters)])[0].items
+    first, second = ranked(catalogue, SETTINGS, request(short, recent=recent, parameters=parameters))[0].items
     assert (first.item_id, first.source) == ("i1", "interest")
     # 1.5 x 0.8 = 1.2 against 3 x 0.6 = 1.8.
     assert first.because == (Because("i8", "carts", 0.6), Because("i9", "clicks", 0.4))
@@ -162,19 +171,20 @@ def test_older_history_takes_its_share() -> None:
     catalogue.set_vector("i9", axis(0))
     # The long vector holds 1 of the event and 3 of what left the recent ones.
     asked = request(long=4 * axis(0), recent=[event("i9")])
-    (item,) = Ranker(catalogue, SETTINGS).rank([asked])[0].items
+    (item,) = ranked(catalogue, SETTINGS, asked)[0].items
     assert item.because == (Because("i9", "clicks", 0.25),)
 
 
 def test_a_composed_list_reads_back() -> None:
     """The published JSON holds what was ranked, with an id made of partition and version."""
-    ranked = Ranker(shop(), SETTINGS).rank([request(axis(3))])[0]
+    (found,) = ranked(shop(), SETTINGS, request(axis(3)))
     made = compose(
-        ranked, user_id="u", surface="home", partition=3, version=2**32 + 10, generated_at_ms=NOW_MS + 5,
+        found, user_id="u", surface="home", partition=3, version=2**32 + 10, generated_at_ms=NOW_MS + 5,
         event_ts_ms=NOW_MS, ingested_at_ms=NOW_MS + 1, policy="p", model="m", as_of=AsOf({"clicks": 7}),
         experiments={}, trigger=Trigger("event", "clicks", 3, 6, "e"), events_applied={"clicks": 1},
     )  # fmt: skip
     value = made.encode()
     assert value.startswith(b'{"version":4294967306,')
     assert made.recommendation_id == "3-10000000a"
-    assert decode_recommendation(value) == made
+    assert value == decode_recommendation(value).encode()
+    assert found.items == decode_recommendation(value).items
