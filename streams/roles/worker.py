@@ -15,13 +15,13 @@ from streams.errors import DependencyError
 from streams.experiments.assignment import Experiments
 from streams.experiments.definitions import load_file
 from streams.interests.budget import Budget
-from streams.refresh.warm import warm
 from streams.kafka.admin import require_topics
 from streams.kafka.owner import Owner
 from streams.kafka.runtime import Runtime, run_role
 from streams.refresh.cache import ListCache
 from streams.refresh.partition import InterestPartition
 from streams.refresh.publish import Publisher
+from streams.refresh.warm import warm
 from streams.settings import Settings
 from streams.topics import INTEREST_TOPICS, full_name
 

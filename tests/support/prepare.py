@@ -8,9 +8,9 @@ neither shares its store with another.
 from __future__ import annotations
 
 from streams.encoding.source import model_folder
-from streams.refresh.warm import warm
 from streams.local.kafka import kafka_jars
 from streams.local.redis import redis_server
+from streams.refresh.warm import warm
 from streams.settings import Settings
 from tests.support.services import forget_environment
 
