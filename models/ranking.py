@@ -149,13 +149,19 @@ def score(asked: Queries, item_vectors: Floats, popularity: Floats) -> Floats:
         (m,) float32 in 0..1.
 
     """
+    scores = _likeness(asked, item_vectors)
+    scores += popularity[:, None] * asked.popularity
+    return scores
+
+
+def _likeness(asked: Queries, item_vectors: Floats) -> Floats:
+    """Return the scores (m, n) without popularity."""
     # Items first: with few users that product is twice as fast as the other way round.
-    scores = item_vectors @ asked.interest.T
+    scores: Floats = item_vectors @ asked.interest.T
     # Few users dislike anything: the second product is made for those only.
     disliking = np.flatnonzero(asked.negative.any(axis=1))
     if disliking.size:
         scores[:, disliking] -= np.maximum(item_vectors @ asked.negative[disliking].T, 0)
-    scores += popularity[:, None] * asked.popularity
     return scores
 
 
@@ -183,8 +189,12 @@ def top_k(scores: Floats, order: npt.NDArray[np.int64], k: int, barred: Barred |
 
     """
     items, users = scores.shape
+    nothing = np.zeros(items, np.float32), np.zeros(users, np.float32)
     top = _empty(users, k)
-    _offer(scores, np.ones(items, np.bool_), order, 0, barred or nothing_barred(users), 0, top, _least_of(users))
+    _offer(
+        scores, *nothing, np.ones(items, np.bool_), order, 0, barred or nothing_barred(users), 0, top,
+        _least_of(users),
+    )  # fmt: skip
     return top
 
 
@@ -212,8 +222,10 @@ def search(
         best = Top(*(of_all[block] for of_all in top))
         for start in range(0, items, block_items):
             some = slice(start, start + block_items)
-            scores = score(part, item_vectors[some], popularity[some])
-            _offer(scores, listed, order, start, barred, first, best, least[block])
+            scores = _likeness(part, item_vectors[some])
+            _offer(
+                scores, popularity[some], part.popularity, listed, order, start, barred, first, best, least[block]
+            )  # fmt: skip
     return top
 
 
@@ -228,40 +240,44 @@ def _least_of(users: int) -> Floats:
 
 @compiled
 def _offer(
-    scores: Floats, listed: npt.NDArray[np.bool_], order: npt.NDArray[np.int64], start: int, barred: Barred,
-    first_user: int, best: Top, least: Floats,
+    likeness: Floats, popularity: Floats, popularity_weights: Floats, listed: npt.NDArray[np.bool_],
+    order: npt.NDArray[np.int64], start: int, barred: Barred, first_user: int, best: Top, least: Floats,
 ) -> None:  # fmt: skip
     """
     Put what is better than the least of each user's best in its place among them.
 
     Parameters
     ----------
-    scores
-        (items of a block, n); the first item is column `start`, the first user is `first_user` of `barred`.
+    likeness, popularity
+        (items of a block, n) and (items of a block,); the first item is column `start`, the first user is `first_user`
+        of `barred`.
+    popularity_weights
+        (n,), what each user's score takes of popularity.
     best
         In and out, (n, k): sorted.
     least
         In and out, (n,): what a score must reach, in steps before rounding, to be listed.
 
     """
-    items, users = scores.shape
+    items, users = likeness.shape
     for user in range(users):
         before = barred.ends[first_user + user - 1] if first_user + user else 0
         for place in range(before, barred.ends[first_user + user]):
             item = barred.columns[place] - start
             if 0 <= item < items:
-                scores[item, user] = -np.inf
+                likeness[item, user] = -np.inf
     for item in range(items):
         column = start + item
         if not listed[column]:
             continue
+        popular = popularity[item]
         promising = 0
         for user in range(users):
-            promising += scores[item, user] * _STEPS >= least[user]
+            promising += (likeness[item, user] + popularity_weights[user] * popular) * _STEPS >= least[user]
         if promising == 0:
             continue
         for user in range(users):
-            scaled = scores[item, user] * _STEPS
+            scaled = (likeness[item, user] + popularity_weights[user] * popular) * _STEPS
             if scaled >= least[user] and scaled > -np.inf:
                 step = int(np.rint(min(max(scaled, -_MAX_STEPS), _MAX_STEPS)))
                 least[user] = _insert(best.columns[user], best.steps[user], order, column, step)

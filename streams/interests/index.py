@@ -49,14 +49,13 @@ class UserIndex:
         """Hold an id that is not held."""
         if 2 * (self._taken + 1) > len(self._table):
             self._grow()
-        one = Texts.of([user_id])
-        _put(self._table, self._key, one.pool, row)
+        _put(self._table, self._key, np.frombuffer(user_id.encode(), np.uint8), row)
         self._taken += 1
         self._held += 1
 
     def drop(self, user_id: str) -> None:
         """Let an id go that is held."""
-        _drop(self._table, self._key, Texts.of([user_id]).pool)
+        _drop(self._table, self._key, np.frombuffer(user_id.encode(), np.uint8))
         self._held -= 1
 
     def clear(self) -> None:

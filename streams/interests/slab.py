@@ -169,9 +169,10 @@ class Slab:
 
     def row(self, user_id: str) -> int | None:
         """Return the row of a user, making the user hot; None for one never met."""
-        if user_id not in self:
-            return None
-        return int(self._rows([user_id])[0])
+        row = self._hot.get(user_id)
+        if row is None and user_id in self._cold:
+            row = self._enter(user_id)
+        return row
 
     def excluded_items(self, rows: Int64) -> Barred:
         """Return the rows of the items that hot users purchased and disliked."""
@@ -180,9 +181,9 @@ class Slab:
         found = self._items.find([item_id for of_user in ids for item_id in of_user]).astype(np.int32)
         return Barred(found, np.cumsum([len(of_user) for of_user in ids], dtype=np.int64))
 
-    def events_applied(self, row: int) -> dict[str, int]:
-        """Return a hot user's distinct events applied by type name, types without any left out."""
-        return by_type_name(self.store.users["counts"][row].tolist())
+    def events_applied(self, rows: Int64) -> list[dict[str, int]]:
+        """Return the distinct events applied of hot users by type name, types without any left out."""
+        return list(map(by_type_name, self.store.users["counts"][rows].tolist()))
 
     def last_list(self, row: int) -> LastList | None:
         """Return the list a hot user was served last."""

@@ -232,9 +232,11 @@ class Publisher:
         jobs = [
             _Job(
                 partition, user_id, self._main_surface, cause, partition.next_version(), as_of, parts,
-                slab.events_applied(row), event_ts_ms,
+                events_applied, event_ts_ms,
             )
-            for (user_id, cause, row), parts, event_ts_ms in zip(known, assigned, newest_ms.tolist(), strict=True)
+            for (user_id, cause, _), parts, events_applied, event_ts_ms in zip(
+                known, assigned, slab.events_applied(rows), newest_ms.tolist(), strict=True
+            )
         ]  # fmt: skip
         return jobs, users
 
