@@ -6,7 +6,7 @@ A fixed number of rows either starves the device on short texts or runs out of m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def plan_batches(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
@@ -58,3 +58,19 @@ def padding_tokens(lengths: Sequence[int]) -> int:
     3
     """
     return len(lengths) * max(lengths, default=0) - sum(lengths)
+
+
+def smallest_saturating(rate_of: Callable[[int], float], start: int, most: int, least_gain: float = 0.03) -> int:
+    """
+    Return the token budget at which a device is busy: doubled from `start` until that gains less than `least_gain`.
+
+    A greater budget would only delay the first result and take memory. `rate_of` measures a budget (tokens a second);
+    it returns 0 for one that does not fit.
+
+    >>> smallest_saturating({1: 10.0, 2: 19.0, 4: 25.0, 8: 25.5, 16: 40.0}.__getitem__, start=1, most=16)
+    4
+    """
+    budget, rate = start, rate_of(start)
+    while rate > 0 and 2 * budget <= most and (doubled := rate_of(2 * budget)) >= (1 + least_gain) * rate:
+        budget, rate = 2 * budget, doubled
+    return budget

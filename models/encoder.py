@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +22,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils import logging as transformers_logging
 
 from models.artifact import TOKENIZER, ModelFolder
-from models.batching import plan_batches
+from models.batching import plan_batches, smallest_saturating
 from models.errors import ModelError
 from models.precision import CANARIES, Precision, Trial, choose, try_out
 from models.text import TEMPLATE_VERSION
@@ -35,8 +36,11 @@ _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.fl
 #: MiniLM-L6 on CPU, texts a second of one core by budget: fp32 333 at 512, 341 at 2,048, 300 at 4,096; bf16 914, 1,049,
 #: 970. Below, layers wait for their start; above, their states leave the cache.
 CPU_BATCH_TOKENS = 2_048
-#: Below about 16k tokens a small model on a large GPU waits for kernel launches.
-GPU_BATCH_TOKENS = 32_768
+#: Where the search for a GPU's budget begins and ends. Small models on large GPUs wait for kernel launches below 16k.
+_GPU_BATCH_TOKENS = (4_096, 262_144)
+#: Tokens of a text in that search: what items have.
+_TRIAL_LENGTH = 32
+_TRIAL_ROUNDS = 3
 
 #: Encoded at start and again after any fault: tells a bad text from a broken model or device.
 _CANARIES = ("a blue ceramic mug", "canary")
@@ -117,12 +121,14 @@ class Encoder:
         self.max_tokens = min(max_tokens, folder.max_tokens)
         self.device = _device(device)
         self.fingerprint = fingerprint(folder, self.max_tokens)
-        self.batch_tokens = batch_tokens or (GPU_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS)
+        self.batch_tokens = batch_tokens or CPU_BATCH_TOKENS
         self.truncated = 0
         self.trials: list[Trial] = []
         torch.set_num_threads(threads or _cores())
         self._tokenizer = _load_tokenizer(folder, self.max_tokens)
         self._load(precision)
+        if not batch_tokens and self.device.type == "cuda":
+            self.batch_tokens = smallest_saturating(self._tokens_per_s, *_GPU_BATCH_TOKENS)
 
     def _load(self, precision: Precision | Literal["auto"]) -> None:
         wanted: tuple[Precision, ...]
@@ -164,6 +170,22 @@ class Encoder:
             return
         self.precision = choose(self.trials)
         self._model = half if self.precision == "bf16" else exact
+
+    def _tokens_per_s(self, budget: int) -> float:
+        """Measure full batches of a budget; 0 when they do not fit into memory."""
+        length = min(_TRIAL_LENGTH, self.max_tokens)
+        batch = [[self._pad] * length] * (budget // length)
+        try:
+            self._forward(batch)
+            began = time.perf_counter()
+            for _ in range(_TRIAL_ROUNDS):
+                self._forward(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            self._free()
+            return 0.0
+        return _TRIAL_ROUNDS * length * len(batch) / (time.perf_counter() - began)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, special tokens included, at most `max_tokens`; counts what is cut."""
@@ -261,6 +283,9 @@ class Encoder:
 
     def _shrink(self, failed_tokens: int) -> None:
         self.batch_tokens = max(1, min(self.batch_tokens, failed_tokens) // 2)
+        self._free()
+
+    def _free(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -17,12 +17,15 @@ import typer
 from streams.commands.checks import Check, Status, check_kafka, check_redis, worst
 from streams.commands.common import examples, guarded, out
 from streams.commands.common import settings as read_settings
+from streams.commands.encoder_check import NAMES, check_encoder
 from streams.errors import FreshetError
 from streams.kafka.deadline import Deadline
 from streams.settings import Settings
 
 #: Everything together.
 _DEADLINE_S = 20.0
+#: Loading a model twice and measuring it, with `--encoder`.
+_ENCODER_S = 120.0
 #: The device check ends this long before the deadline, so that its answer is still told.
 _MARGIN_S = 1.0
 
@@ -162,6 +165,7 @@ def examine(settings: Settings, deadline: Deadline, groups: Sequence[Group] = GR
 
     The threads are daemons: one that hangs in a dead network neither delays the answer nor the exit.
     """
+    limit_s = deadline.remaining_s()
     answers: list[queue.Queue[Check | None]] = []
     for group in groups:
         answers.append(queue.Queue())
@@ -173,7 +177,7 @@ def examine(settings: Settings, deadline: Deadline, groups: Sequence[Group] = GR
                 checks.append(check)
             rest = Check("", "warn", "not checked")
         except queue.Empty:
-            rest = Check("", "fail", f"no answer within {_DEADLINE_S:.0f} s")
+            rest = Check("", "fail", f"no answer within {limit_s:.0f} s")
         told = {check.name for check in checks}
         yield checks + [rest._replace(name=name) for name in group.names if name not in told]
 
@@ -193,13 +197,25 @@ def _work(group: Group, settings: Settings, deadline: Deadline, answer: queue.Qu
         answer.put(None)
 
 
+def _examine_all(settings: Settings, *, encoder: bool) -> Iterator[list[Check]]:
+    yield from examine(settings, Deadline(_DEADLINE_S))
+    if encoder:  # after the others, which would be measured with it
+        yield from examine(settings, Deadline(_ENCODER_S), (Group(NAMES, check_encoder),))
+
+
 @guarded
 def doctor(
     *,
+    encoder: Annotated[
+        bool, typer.Option("--encoder", help="Measure the encoder as well; loads the model and takes longer.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines: a list of name, status, message.")] = False,
 ) -> None:
     """
     Check Kafka, topics, partitioner, lag, Redis, clock, model, device, packages and settings; at most 20 seconds.
+
+    With --encoder the precision with its figures, canary drift, share of the bare forward pass, padding and the
+    limiting stage follow; at most two minutes more.
 
     Each answer is ok, warn or fail with a sentence. The exit code is 1 when one is fail.
     """
@@ -211,7 +227,7 @@ def doctor(
     # What goes wrong is told in a sentence below; the client's own log lines would stand between them.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     checks: list[Check] = []
-    for answers in examine(settings, Deadline(_DEADLINE_S)):
+    for answers in _examine_all(settings, encoder=encoder):
         checks += answers
         if not as_json:
             for check in answers:
@@ -232,5 +248,9 @@ def register(app: typer.Typer) -> None:
     """Add `doctor` to the command line."""
     app.command(
         rich_help_panel="Look",
-        epilog=examples("freshet doctor", "freshet doctor --json | jq -r '.[] | select(.status != \"ok\")'"),
+        epilog=examples(
+            "freshet doctor",
+            "freshet doctor --encoder",
+            "freshet doctor --json | jq -r '.[] | select(.status != \"ok\")'",
+        ),
     )(doctor)

@@ -101,7 +101,7 @@ class Backlog:
             elif isinstance(decoded, str):
                 fresh.pop(item_id, None)
                 self._delete(item_id, admission, record, "deleted", silent=False)
-            elif not (text := _text(decoded)):
+            elif not (text := text_of(decoded)):
                 fresh.pop(item_id, None)
                 self._delete(item_id, admission, record, "no_text", silent=record.shop)
             elif job := self._queue(item_id, text, record, admission):
@@ -225,7 +225,8 @@ def _settle(admission: Admission, record: Record, outcome: str) -> None:
     admission.outcomes[outcome] += 1
 
 
-def _text(item: Item) -> str:
+def text_of(item: Item) -> str:
+    """Return the canonical text of an item."""
     return canonical_text(
         title=item.title,
         category=item.category,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,6 +119,29 @@ def stream(
         finish("stream", title, found.rows, told, json_file, page=page, versions=versions(Settings().cache_dir))
     if found.failures:
         sys.exit("\n".join(found.failures))
+
+
+@app.command()
+def encoder(
+    *,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each contestant; medians are told.")] = 5,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of each contestant; 0 takes all cores.")] = 0,
+    json_file: JsonFile = None,
+    page: Page = False,
+) -> None:
+    """Items to vectors on CPU: Freshet from Kafka to Kafka, sentence-transformers, infinity, the bare forward pass."""
+    from tests.bench.encoder import contest  # noqa: PLC0415 -- so that --help is quick
+
+    def on_rows(rows: list[dict[str, Any]]) -> None:
+        print(*rows, sep="\n", flush=True)
+        if json_file is not None:
+            write(json_file, rows, contest.ratios(rows))
+
+    found = contest.compete(runs, threads or len(os.sched_getaffinity(0)), on_rows)
+    told = contest.ratios(found.rows)
+    finish("encoder", "Items to vectors, CPU", found.rows, told, json_file, page=page, versions=contest.VERSIONS)
+    for reason in found.absent:
+        print(reason)
 
 
 @app.command()

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-collect_ignore_glob = ["stream/peers/*"]
+collect_ignore_glob = ["stream/peers/*", "encoder/peers/*"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.batching import padding_tokens, plan_batches
+from models.batching import padding_tokens, plan_batches, smallest_saturating
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=200)
 BUDGETS = st.integers(1, 5_000)
@@ -55,3 +55,13 @@ def test_a_budget_must_be_positive(budget: int) -> None:
     """A budget of nothing would admit every text as an exception."""
     with pytest.raises(ValueError, match="positive"):
         plan_batches([1], budget)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=6, max_size=6))
+def test_a_saturating_budget_has_doubled_for_a_gain_each_time(rates: list[float]) -> None:
+    """Every doubling on the way gained 3 %, and the next one would not have (or is out of bounds)."""
+    rate_of = {2**step: rate for step, rate in enumerate(rates)}
+    found = smallest_saturating(rate_of.__getitem__, start=1, most=32)
+    steps = found.bit_length() - 1
+    assert all(rates[step + 1] >= 1.03 * rates[step] for step in range(steps))
+    assert found == 32 or rates[steps] == 0 or rates[steps + 1] < 1.03 * rates[steps]

@@ -215,3 +215,17 @@ def test_a_device_that_is_not_there_is_a_sentence(folder: Path) -> None:
     """A GPU number beyond those visible is refused before anything is loaded."""
     with pytest.raises(ModelError, match="GPUs are visible"):
         Encoder(load_spec(folder), "cuda:99")
+
+
+def test_a_budget_that_does_not_fit_has_no_rate(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for a GPU's budget stops there; what fits has a rate, and other errors are not swallowed."""
+    assert encoder._tokens_per_s(64) > 0
+    monkeypatch.setattr(encoder, "_forward", _out_of_memory)
+    assert encoder._tokens_per_s(64) == 0
+
+    def broken(_tokens: object) -> NoReturn:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(encoder, "_forward", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        encoder._tokens_per_s(64)

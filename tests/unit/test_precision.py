@@ -54,7 +54,7 @@ def test_canaries_are_64_different_texts() -> None:
     assert max(map(len, CANARIES)) > 100
 
 
-def test_precisions_take_turns_and_speed_is_the_median() -> None:
+def test_precisions_take_turns() -> None:
     """After a warm-up of each they alternate; texts a second are told."""
     clock, vectors = Clock(), unit()
     trials = try_out([("fp32", clock.run("a", 2.0, vectors)), ("bf16", clock.run("b", 0.5, vectors))], 3, clock)

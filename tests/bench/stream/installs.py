@@ -18,9 +18,9 @@ POM = _HERE / "pom.xml"
 _TIMEOUT_S = 600.0
 
 
-def peers_python(cache_dir: Path) -> Path:
+def peers_python(cache_dir: Path, requirements: Path = REQUIREMENTS) -> Path:
     """
-    Return the Python of the peers' environment; the first call makes it with uv.
+    Return the Python of an environment of peers; the first call makes it with uv.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def peers_python(cache_dir: Path) -> Path:
         When uv is missing or a package cannot be installed.
 
     """
-    wanted = REQUIREMENTS.read_bytes() + sys.version.encode()
+    wanted = requirements.read_bytes() + sys.version.encode()
     target = cache_dir / f"bench-venv-{hashlib.sha256(wanted).hexdigest()[:12]}"
     python = target / "bin" / "python"
     if (target / "complete").exists():
@@ -38,7 +38,7 @@ def peers_python(cache_dir: Path) -> Path:
     if uv is None:
         raise DependencyError("the peers' environment is made with uv; install it (deploy/local/setup does)")
     _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(target)], "the peers' environment")
-    _run([uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(REQUIREMENTS)], "the peers' packages")
+    _run([uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(requirements)], "the peers' packages")
     (target / "complete").touch()
     return python
 
