@@ -55,7 +55,7 @@ def test_it_stands_alone() -> None:
     """It could be its own package: importing it brings nothing of Freshet but its errors and what compiles."""
     script = "import sys, streams.kafka.transport; print(sorted(sys.modules))"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    parts = ("", ".consumer", ".fetching", ".membership", ".plugin", ".records", ".runs", ".thread")
+    parts = ("", ".consumer", ".fetching", ".membership", ".pacing", ".plugin", ".records", ".runs", ".thread")
     own = [f"streams.kafka.transport{part}" for part in parts]
 
     brought = [name for name in ast.literal_eval(said) if name.partition(".")[0] in {"models", "streams"}]

@@ -30,7 +30,7 @@ Interface
     `release`, `hold`, `remaining`, `on_out_of_range` and `go_on_from` for callers that commit; `fenced`; `commit`,
     `pause_partitions` and `resume_partitions` as in Faust.
 `app.transport`, a `Transport`
-    `max_buffered_runs` bounds memory.
+    `max_buffered_runs` bounds memory; `fetch_pause_s` is how long records that trickle in are gathered.
 `check_versions()`
     Refuses a Faust or an aiokafka that this was not checked with; making a transport calls it.
 

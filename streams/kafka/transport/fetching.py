@@ -8,6 +8,7 @@ under these names, for one fetcher alone; `check_versions` tells which aiokafka 
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Callable, Collection, Iterator, Sequence
 from types import FunctionType, MethodType
@@ -17,6 +18,7 @@ from aiokafka import codec
 from aiokafka.consumer import fetcher as driver
 from aiokafka.errors import CorruptRecordException
 
+from streams.kafka.transport.pacing import Pace
 from streams.kafka.transport.records import Records, read_batch
 
 #: Base offset, length, leader epoch, magic, CRC, attributes, last offset delta, first and greatest timestamp, producer
@@ -33,19 +35,38 @@ _DECODE: Final[dict[int, Callable[[bytes], bytes]]] = {
 }  # fmt: skip
 
 
-def fetch_columns(fetcher: Any, batched: Collection[str]) -> None:
-    """Have a fetcher give `Records` for batched topics; for others it goes on as before."""
+def fetch_columns(fetcher: Any, batched: Collection[str], pace: Pace) -> None:
+    """Have a fetcher give `Records` for batched topics; for others it goes on as before. It fetches at a pace."""
 
     def records_of(tp: Any, fetched: _Fetched, *rest: Any) -> Any:
         if tp.topic in batched:
             return _Batches(tp, fetched, *rest)
         return driver.PartitionRecords(tp, fetched.stock, *rest)
 
-    named = {"MemoryRecords": _Fetched, "PartitionRecords": records_of, "FetchResult": _Result}
-    for name in ("_proc_fetch_request", "fetched_records"):
+    def fetched(raw: bytes) -> _Fetched:
+        pace.bytes_read += len(raw)
+        return _Fetched(raw)
+
+    named = {"MemoryRecords": fetched, "PartitionRecords": records_of, "FetchResult": _Result}
+
+    def own(name: str) -> Any:
         stock = getattr(driver.Fetcher, name)
-        own = FunctionType(stock.__code__, {**stock.__globals__, **named}, name, stock.__defaults__)
-        setattr(fetcher, name, MethodType(own, fetcher))
+        code = FunctionType(stock.__code__, {**stock.__globals__, **named}, name, stock.__defaults__)
+        return MethodType(code, fetcher)
+
+    fetch = own("_proc_fetch_request")
+
+    async def fetch_at_pace(*request: Any) -> Any:
+        if (wait_s := pace.wait_s()) > 0:
+            await asyncio.sleep(wait_s)
+        pace.asks()
+        try:
+            return await fetch(*request)
+        finally:
+            pace.answered()
+
+    fetcher._proc_fetch_request = fetch_at_pace  # noqa: SLF001 -- no API
+    fetcher.fetched_records = own("fetched_records")
 
 
 class _Fetched:

@@ -47,6 +47,8 @@ class Transport(driver.Transport):  # type: ignore[misc]  # Faust ships no types
         Those of them that the caller releases and commits.
     max_buffered_runs
         Runs that may be out before fetching of batched topics waits.
+    fetch_pause_s
+        Pause before the next fetch while records trickle in; what the second of two records may wait for.
 
     """
 
@@ -57,6 +59,7 @@ class Transport(driver.Transport):  # type: ignore[misc]  # Faust ships no types
         self.batched: set[str] = set()
         self.caller_commits: set[str] = set()
         self.max_buffered_runs = 32
+        self.fetch_pause_s = 0.005
         super().__init__(*args, **kwargs)
 
 
