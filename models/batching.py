@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 
-def plan_batches(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
+def plan_batches(lengths: Sequence[int], budget_tokens: int, batch_cost_tokens: int | None = None) -> list[list[int]]:
     """
     Split texts into batches of similar length, each within the budget after padding.
 
@@ -20,6 +20,9 @@ def plan_batches(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
     budget_tokens
         Most tokens of a batch, padding included: rows * longest row. A text above the budget is a batch alone, so
         that every text is admitted.
+    batch_cost_tokens
+        What one more batch costs, in tokens. A batch ends early where the next text would bring more padding than
+        that: where many texts are equally long, they become batches without any padding. None fills every batch.
 
     Returns
     -------
@@ -33,18 +36,26 @@ def plan_batches(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
 
     >>> plan_batches([5, 1, 3, 2], budget_tokens=6)
     [[1, 3], [2], [0]]
+    >>> plan_batches([2, 2, 2, 9, 9], budget_tokens=100, batch_cost_tokens=10)
+    [[0, 1, 2], [3, 4]]
 
     """
     if budget_tokens < 1:
         raise ValueError(f"a batch needs a positive token budget, not {budget_tokens}")
     batches: list[list[int]] = []
     batch: list[int] = []
+    text_tokens = 0
     for position in sorted(range(len(lengths)), key=lengths.__getitem__):
         # Sorted upwards, so the newest row is the longest and sets the padded width.
-        if batch and (len(batch) + 1) * lengths[position] > budget_tokens:
+        width = lengths[position]
+        full = (len(batch) + 1) * width > budget_tokens
+        wasteful = batch_cost_tokens is not None and len(batch) * width - text_tokens > batch_cost_tokens
+        if batch and (full or wasteful):
             batches.append(batch)
             batch = []
+            text_tokens = 0
         batch.append(position)
+        text_tokens += width
     if batch:
         batches.append(batch)
     return batches

@@ -106,9 +106,8 @@ def profile_of(encoder: Encoder) -> Profile:
         lambda: [encode_vector(job.content_hash, row) for job, row in zip(jobs, encoded.vectors, strict=True)]
     )
     lengths = [len(ids) for ids in tokens]
-    added = sum(
-        padding_tokens([lengths[row] for row in batch]) for batch in plan_batches(lengths, encoder.batch_tokens)
-    )
+    plan = plan_batches(lengths, encoder.batch_tokens, encoder.batch_cost_tokens)
+    added = sum(padding_tokens([lengths[row] for row in batch]) for batch in plan)
     return Profile(seconds, sum(lengths), added / (sum(lengths) + added))
 
 

@@ -109,9 +109,9 @@ class Backlog:
         admission.fresh += fresh.values()
         return admission
 
-    def take(self, budget_tokens: int) -> list[Job]:
+    def take(self, budget_tokens: int, batch_cost_tokens: int | None = None) -> list[Job]:
         """
-        Return the batch, by token budget and similar length, that holds the oldest item that has its tokens.
+        Return the batch, as `plan_batches` makes them, that holds the oldest item that has its tokens.
 
         An item whose older version is being encoded waits for it, so that its vectors come out in order.
         """
@@ -120,7 +120,7 @@ class Backlog:
             if job.tokens is not None and job.item_id not in self._taken:
                 jobs.append(job)
                 lengths.append(len(job.tokens))
-        for batch in plan_batches(lengths, budget_tokens):
+        for batch in plan_batches(lengths, budget_tokens, batch_cost_tokens):
             if 0 in batch:
                 taken = [jobs[place] for place in sorted(batch)]
                 for job in taken:

@@ -185,7 +185,8 @@ class Pipeline:
 
     def _feed(self) -> None:
         """Keep the device busy: a batch goes at once when it is idle, however small."""
-        while not self._device.full and (jobs := self._backlog.take(self._encoder.batch_tokens)):
+        encoder = self._encoder
+        while not self._device.full and (jobs := self._backlog.take(encoder.batch_tokens, encoder.batch_cost_tokens)):
             tokens = [job.tokens or [] for job in jobs]
             self._device.submit(partial(self._encode, jobs, tokens))
 

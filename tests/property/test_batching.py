@@ -36,6 +36,25 @@ def test_lengths_rise(lengths: list[int], budget: int) -> None:
     assert flat == sorted(lengths)
 
 
+@given(LENGTHS, BUDGETS, st.integers(0, 300))
+def test_padding_costs_no_more_than_a_batch(lengths: list[int], budget: int, cost: int) -> None:
+    """With a batch's cost given, no batch has more padding than that; nothing is lost and the budget still holds."""
+    batches = plan_batches(lengths, budget, cost)
+    assert sorted(range(len(lengths))) == sorted(itertools.chain.from_iterable(batches))
+    for batch in batches:
+        inside = [lengths[position] for position in batch]
+        assert padding_tokens(inside) <= cost
+        assert len(batch) == 1 or len(batch) * max(inside) <= budget
+
+
+@given(LENGTHS, BUDGETS, st.integers(0, 300))
+def test_a_taken_batch_is_planned_as_it_is(lengths: list[int], budget: int, cost: int) -> None:
+    """Planning one batch alone gives that batch: the backlog and the encoder agree."""
+    for batch in plan_batches(lengths, budget, cost):
+        inside = [lengths[position] for position in batch]
+        assert plan_batches(inside, budget, cost) == [list(range(len(batch)))]
+
+
 @given(LENGTHS, BUDGETS)
 def test_batches_are_full(lengths: list[int], budget: int) -> None:
     """No batch could have taken the next one's first text: the device is never given less than fits."""

@@ -21,7 +21,8 @@ TOKENS = ENCODER.tokenize(texts())
 def encode(given: list[str], batch: int) -> npt.NDArray[np.float32]:
     """Run the batches; `batch` is a token budget here."""
     vectors = np.empty((len(given), ENCODER.dim), np.float32)
-    for rows in plan_batches([len(ids) for ids in TOKENS[: len(given)]], batch):
+    lengths = [len(ids) for ids in TOKENS[: len(given)]]
+    for rows in plan_batches(lengths, batch, ENCODER.batch_cost_tokens):
         vectors[rows] = ENCODER._forward([TOKENS[row] for row in rows])
     return vectors
 
