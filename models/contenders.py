@@ -1,9 +1,9 @@
 """
 Which rows may still be among the k best of each query: compiled, for `models.scan`.
 
-A query has a heap of its best rows, scored exactly, and rows that wait to be scored, of which only bounds are known. Its
-threshold is what k of its rows are sure to reach. A row that cannot reach it is gone; the others wait until the buffer
-is full or the search ends. However many rows tie, memory stays what it was.
+A query has a heap of its best rows, scored exactly, and rows that wait to be scored, of which only bounds are known.
+Its threshold is what k of its rows are sure to reach. A row that cannot reach it is gone; the others wait until the
+buffer is full or the search ends. However many rows tie, memory stays what it was.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.compiled import compiled, compiled_loosely
+from models.compiled import compiled
 from models.quantisation import Floats, Quantised
 from models.ranking import SCORE_STEP
+from models.reasons import dot
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -128,23 +129,15 @@ def nothing_found(count: int, k: int) -> Found:
     )
 
 
-@compiled_loosely
-def _dot(left: Floats, right: Floats) -> float:
-    total = 0.0
-    for place in range(len(left)):
-        total += np.float64(left[place]) * np.float64(right[place])
-    return total
-
-
 @compiled
 def _key(query: int, row: int, searched: Rows, asked: Asked) -> int:
     """Return a row's exact score in steps, and below it the complement of its order."""
     score = np.float64(asked.popularity[query]) * np.float64(searched.popularity[row])
     if searched.coded.length[row] > 0 or searched.coded.residual[row] > 0:
         vector = searched.vectors[row]
-        score += _dot(asked.interest[query], vector)
+        score += dot(asked.interest[query], vector)
         if asked.negative_lane[query] >= 0:
-            score -= max(_dot(asked.negative[query], vector), 0.0)
+            score -= max(dot(asked.negative[query], vector), 0.0)
     steps = np.int64(np.rint(min(max(score * _STEPS, -_MAX_STEPS), _MAX_STEPS)))
     return int((steps << ORDER_BITS) | (_ORDER_MASK - searched.order[row]))
 
@@ -334,7 +327,7 @@ def _reach(index: int, row: int, products: npt.NDArray[np.int32], searched: Rows
 
 @compiled
 def take(candidates: Ints, searched: Rows, asked: Asked, found: Found) -> None:
-    """Score candidates (n, c) of each query; -1, rows out of use and masked ones are passed over."""
+    """Score candidates (n, c) of each query; -1, rows out of use and barred ones are passed over."""
     for query in range(candidates.shape[0]):
         for place in range(candidates.shape[1]):
             row = candidates[query, place]

@@ -19,7 +19,7 @@ from models.contenders import Flags, Ints, Rows
 from models.graph import Graph, candidates
 from models.planner import Timings, Wanted, Way, graph_is_due, way
 from models.quantisation import Floats, Quantised, quantise
-from models.ranking import Masked, Queries, Top
+from models.ranking import Barred, Queries, Top
 from models.scan import Scan, exact_top, of_queries
 
 _FIRST_CAPACITY = 1_024
@@ -159,7 +159,7 @@ class VectorIndex:
         popularity: Floats | None = None,
         allowed: Flags | None = None,
         order: Ints | None = None,
-        masked: Masked | None = None,
+        barred: Barred | None = None,
         by: Way | None = None,
     ) -> Top:
         """
@@ -177,8 +177,8 @@ class VectorIndex:
             (rows,) bool, a filter for all queries.
         order
             (rows,) int64, distinct in 0..2^32-1: the smaller wins a tie. The rows themselves unless given.
-        masked
-            Pairs of query and row that may not be listed; no way lists them.
+        barred
+            Rows that may not be listed for a query; no way lists them.
         by
             The way to go; the planner's choice unless given.
 
@@ -201,9 +201,9 @@ class VectorIndex:
         if by is None:
             by = self._way(asked, usable)
         if by == "graph" and self._built is not None:
-            return self._through_graph(self._built.graph, asked, searched, k, masked)
+            return self._through_graph(self._built.graph, asked, searched, k, barred)
         started = time.perf_counter()
-        top = exact_top(asked, searched, k, masked)
+        top = exact_top(asked, searched, k, barred)
         self._exact_took(asked, time.perf_counter() - started)
         return top
 
@@ -228,32 +228,30 @@ class VectorIndex:
         wanted = Wanted(len(asked.interest), len(usable), share, len(self._changed_rows()), angle_only)
         return way(wanted, self._built.timings)
 
-    def _through_graph(self, graph: Graph, asked: Queries, searched: Rows, k: int, masked: Masked | None) -> Top:
-        parts = [
-            self._part_through_graph(
-                graph, Queries(*(column[start : start + _PASS_QUERIES] for column in asked)), searched, k,
-                of_queries(masked, slice(start, start + _PASS_QUERIES)),
-            )
-            for start in range(0, len(asked.interest), _PASS_QUERIES)
-        ]  # fmt: skip
+    def _through_graph(self, graph: Graph, asked: Queries, searched: Rows, k: int, barred: Barred | None) -> Top:
+        parts = []
+        for start in range(0, len(asked.interest), _PASS_QUERIES):
+            part = Queries(*(column[start : start + _PASS_QUERIES] for column in asked))
+            mine = of_queries(barred, start, len(part.interest))
+            parts.append(self._part_through_graph(graph, part, searched, k, mine))
         if not parts:
-            return exact_top(asked, searched, k, masked)
+            return exact_top(asked, searched, k, barred)
         return Top(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def _part_through_graph(self, graph: Graph, asked: Queries, searched: Rows, k: int, masked: Masked | None) -> Top:
+    def _part_through_graph(self, graph: Graph, asked: Queries, searched: Rows, k: int, barred: Barred | None) -> Top:
         known = searched.usable[graph.rows] & ~self._stale[graph.rows]
         share = float(np.count_nonzero(known)) / max(len(graph), 1)
-        barred = 0 if masked is None else int(np.bincount(masked.users, minlength=1).max(initial=0))
-        found = graph.nearest(asked.interest, round((candidates(k) + barred) / max(share, 0.01)))
+        most = 0 if barred is None else int(np.diff(barred.ends, prepend=0).max(initial=0))
+        found = graph.nearest(asked.interest, round((candidates(k) + most) / max(share, 0.01)))
         found[self._stale[found]] = -1
-        scan = Scan(asked, searched, k, masked)
+        scan = Scan(asked, searched, k, barred)
         scan.given_rows(found)
         scan.some_rows(self._changed_rows())
         top = scan.top()
         short = np.flatnonzero(top.columns[:, -1] < 0) if k else np.empty(0, np.int64)
         if short.size:
-            again = exact_top(Queries(*(column[short] for column in asked)), searched, k, _of_few(masked, short))
-            top.columns[short], top.scores[short] = again.columns, again.scores
+            again = exact_top(Queries(*(column[short] for column in asked)), searched, k, _of_few(barred, short))
+            top.columns[short], top.steps[short] = again.columns, again.steps
         return top
 
     def _change(self, rows: Ints) -> None:
@@ -379,9 +377,10 @@ def _tried(graph: Graph, searched: Rows, asked: Floats) -> Timings:
     return Timings(len(searched.order), taken_s[0], taken_s[1], max(len(asked), 2), judged.s_per_query, judged.recall)
 
 
-def _of_few(masked: Masked | None, queries: Ints) -> Masked | None:
-    """Return the pairs of some queries (ascending), counted by their place among these."""
-    if masked is None:
+def _of_few(barred: Barred | None, queries: Ints) -> Barred | None:
+    """Return what is barred for some queries (n,), ascending."""
+    if barred is None:
         return None
-    inside = np.isin(masked.users, queries)
-    return Masked(np.searchsorted(queries, masked.users[inside]), masked.columns[inside])
+    starts = np.append(0, barred.ends)
+    mine = [barred.columns[starts[query] : starts[query + 1]] for query in queries]
+    return Barred(np.concatenate(mine), np.cumsum([len(columns) for columns in mine]))

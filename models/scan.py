@@ -18,7 +18,7 @@ import numpy as np
 
 from models.contenders import GROUP, ORDER_BITS, SLACK, Asked, Ints, Rows, collect, nothing_found, settle, take
 from models.quantisation import Quantised, quantise
-from models.ranking import SCORE_STEP, Masked, Queries, Top
+from models.ranking import Barred, Queries, Top, nothing_barred
 
 #: Products of one block, 1 MB: they are read again at once and should still lie in the core's cache.
 _BLOCK_PRODUCTS = 1 << 18
@@ -40,12 +40,12 @@ class Scan:
         What is searched; stands still meanwhile.
     k
         Most rows for each query.
-    masked
-        Pairs of query and row that may not be listed.
+    barred
+        Rows that may not be listed for a query.
 
     """
 
-    def __init__(self, asked: Queries, searched: Rows, k: int, masked: Masked | None = None) -> None:
+    def __init__(self, asked: Queries, searched: Rows, k: int, barred: Barred | None = None) -> None:
         self._searched = searched
         self._k = k
         self._count = len(asked.interest)
@@ -54,7 +54,9 @@ class Scan:
         disliking = np.flatnonzero(asked.negative.any(axis=1))
         coded_negative = quantise(asked.negative)
         self.codes = np.concatenate([coded.codes, coded_negative.codes[disliking]])
-        self._asked = _prepared(asked, coded, coded_negative, disliking, searched, masked)
+        self._asked = _prepared(
+            asked, coded, coded_negative, disliking, searched, barred or nothing_barred(self._count)
+        )
         self._found = nothing_found(len(asked.interest), k)
         self._found.threshold[self._count :] = np.inf
 
@@ -95,29 +97,29 @@ class Scan:
         keys, rows = found.keys[: self._count], found.rows[: self._count]
         best = np.argsort(keys, axis=1)[:, ::-1]
         keys, rows = np.take_along_axis(keys, best, axis=1), np.take_along_axis(rows, best, axis=1)
-        scores = np.where(rows >= 0, (keys >> ORDER_BITS) * SCORE_STEP, -np.inf).astype(np.float32)
-        return Top(rows, scores)
+        return Top(rows, np.where(rows >= 0, keys >> ORDER_BITS, 0))
 
 
-def exact_top(asked: Queries, searched: Rows, k: int, masked: Masked | None = None) -> Top:
-    """Return each query's k best usable rows, exactly; of rows fewer than k the rest is -1 and -inf."""
+def exact_top(asked: Queries, searched: Rows, k: int, barred: Barred | None = None) -> Top:
+    """Return each query's k best usable rows, exactly; -1 fills up."""
     parts = []
     for start in range(0, len(asked.interest), _PASS_QUERIES):
-        part = slice(start, start + _PASS_QUERIES)
-        scan = Scan(Queries(*(column[part] for column in asked)), searched, k, of_queries(masked, part))
+        part = Queries(*(column[start : start + _PASS_QUERIES] for column in asked))
+        scan = Scan(part, searched, k, of_queries(barred, start, len(part.interest)))
         scan.all_rows()
         parts.append(scan.top())
     if not parts:
-        return Top(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
-    return Top(np.concatenate([top.columns for top in parts]), np.concatenate([top.scores for top in parts]))
+        return Top(np.empty((0, k), np.int64), np.empty((0, k), np.int64))
+    return Top(np.concatenate([top.columns for top in parts]), np.concatenate([top.steps for top in parts]))
 
 
-def of_queries(masked: Masked | None, part: slice) -> Masked | None:
-    """Return the pairs of a slice of the queries, counted from its begin."""
-    if masked is None:
+def of_queries(barred: Barred | None, first: int, count: int) -> Barred | None:
+    """Return what is barred for some queries in a row."""
+    if barred is None:
         return None
-    inside = (masked.users >= part.start) & (masked.users < part.stop)
-    return Masked(masked.users[inside] - part.start, masked.columns[inside])
+    ends = barred.ends[first : first + count]
+    before = barred.ends[first - 1] if first else 0
+    return Barred(barred.columns[before : ends[-1] if len(ends) else before], ends - before)
 
 
 def _whole_groups(asked: Queries) -> Queries:
@@ -127,16 +129,15 @@ def _whole_groups(asked: Queries) -> Queries:
 
 
 def _prepared(
-    asked: Queries, coded: Quantised, negative: Quantised, disliking: Ints, searched: Rows, masked: Masked | None
+    asked: Queries, coded: Quantised, negative: Quantised, disliking: Ints, searched: Rows, barred: Barred
 ) -> Asked:
     count = len(asked.interest)
     length, negative_length = coded.length + coded.residual, negative.length + negative.residual
     lane = np.full(count, -1, np.int32)
     lane[disliking] = count + np.arange(len(disliking))
     highest = np.abs(searched.popularity).max(initial=0)
-    if masked is None:
-        masked = Masked(np.empty(0, np.int64), np.empty(0, np.int64))
-    sorting = np.lexsort((masked.columns, masked.users))
+    ends = np.pad(barred.ends, (1, count - len(barred.ends)), constant_values=(0, len(barred.columns)))
+    sorting = np.lexsort((barred.columns, np.repeat(np.arange(count), np.diff(ends))))
     return Asked(
         interest=np.ascontiguousarray(asked.interest),
         negative=np.ascontiguousarray(asked.negative),
@@ -149,6 +150,6 @@ def _prepared(
         negative_scale=negative.scale,
         negative_near=negative_length * (1 + SLACK),
         negative_far=negative.residual + negative_length * SLACK,
-        barred_start=np.searchsorted(masked.users[sorting], np.arange(count + 1)).astype(np.int64),
-        barred=masked.columns[sorting].astype(np.int64),
+        barred_start=ends,
+        barred=barred.columns[sorting].astype(np.int64),
     )

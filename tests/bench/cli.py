@@ -199,3 +199,20 @@ def soak(
     from tests.bench.soak import measure  # noqa: PLC0415 -- so that --help is quick
 
     finish("soak", "Soak", measure(log, minutes, rate), {}, json_file, page=page)
+
+
+@app.command()
+def index(
+    *,
+    rows: Annotated[list[int] | None, typer.Option(help="Rows searched; 10k, 100k and 1M unless given.")] = None,
+    graph_rows: Annotated[
+        int, typer.Option(min=0, help="The largest catalogue that gets a graph; one of 1M takes some ten minutes.")
+    ] = 1_000_000,
+    json_file: JsonFile = None,
+    page: Page = False,
+) -> None:
+    """Ways to the nearest of many product vectors, one core: milliseconds, recall, inserts."""
+    from tests.bench import index as bench  # noqa: PLC0415 -- so that --help is quick
+
+    results, ratios = bench.measure(rows or bench.ROWS, graph_rows)
+    finish("index", "Nearest rows, 100 for each query", results, ratios, json_file, page=page)

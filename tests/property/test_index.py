@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from models.graph import MIN_RECALL, recall
 from models.index import VectorIndex, interests
 from models.planner import Way
-from models.ranking import Floats, Masked, Queries
-from tests.support.vectors import brute_force, clustered, no_pairs
+from models.ranking import Barred, Floats, Queries, nothing_barred
+from tests.support.vectors import barring, brute_force, clustered
 
 DIM = 24
 ROWS = 300
@@ -37,14 +37,12 @@ class Model:
         self.index.remove(rows)
         self.live[rows] = False
 
-    def check(self, asked: Queries, allowed: npt.NDArray[np.bool_], masked: Masked, by: Way) -> None:
+    def check(self, asked: Queries, allowed: npt.NDArray[np.bool_], barred: Barred, by: Way) -> None:
         """Hold that ten of each query are those of brute force."""
-        known = self.live.nonzero()[0].max(initial=-1) + 1
-        masked = Masked(masked.users[masked.columns < known], masked.columns[masked.columns < known])
         order = np.arange(ROWS)[::-1].copy()
-        top = self.index.search(asked, 10, allowed=allowed, order=order, masked=masked, by=by)
+        top = self.index.search(asked, 10, allowed=allowed, order=order, barred=barred, by=by)
         expected = brute_force(
-            asked, self.vectors, np.zeros(ROWS, np.float32), self.live & allowed, order, 10, masked
+            asked, self.vectors, np.zeros(ROWS, np.float32), self.live & allowed, order, 10, barred
         )  # fmt: skip
         assert expected == top.columns.tolist()
 
@@ -52,7 +50,7 @@ class Model:
 @given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(["set", "remove", "build", "wait", "search"]), max_size=14))
 def test_every_way_is_brute_force_on_few_rows(seed: int, steps: list[str]) -> None:
     """
-    Whatever happened, a search finds the best live, allowed and unmasked rows.
+    Whatever happened, a search finds the best live, allowed and unbarred rows.
 
     On few rows a graph search meets every node, so that both ways have one answer: what is missing or doubled between
     graph, changed rows and removed ones would show.
@@ -72,11 +70,10 @@ def test_every_way_is_brute_force_on_few_rows(seed: int, steps: list[str]) -> No
                 model.index.wait(30.0)
             else:
                 allowed = random.random(ROWS) < random.choice([0.02, 0.5, 1.0])
-                pairs = {(int(random.integers(7)), int(random.integers(ROWS))) for _ in range(200)}
-                masked = Masked(*np.array(sorted(pairs), np.int64).T)
+                barred = barring(random, 7, ROWS)
                 asked = interests(clustered(seed + 1, 7, DIM))
                 for by in ("exact", "graph"):
-                    model.check(asked, allowed, masked, by)
+                    model.check(asked, allowed, barred, by)
 
 
 @pytest.mark.parametrize("by", ["exact", "graph"])
@@ -102,7 +99,7 @@ def test_recall_under_churn(by: Way) -> None:
                 index.build()
             top = index.search(asked, 100, by=by)
             best = brute_force(
-                asked, vectors, np.zeros(4_000, np.float32), live, np.arange(4_000), 100, no_pairs()
+                asked, vectors, np.zeros(4_000, np.float32), live, np.arange(4_000), 100, nothing_barred(40)
             )  # fmt: skip
             assert not np.isin(top.columns, np.flatnonzero(~live)).any()
             found.append(recall(top.columns, np.array(best)))

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from models.contenders import Rows
 from models.quantisation import quantise
-from models.ranking import Floats, Masked, Queries
+from models.ranking import Barred, Floats, Queries, nothing_barred
 from models.scan import Scan, exact_top
-from tests.support.vectors import brute_force
+from tests.support.vectors import barring, brute_force
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -28,18 +28,16 @@ def awkward(random: np.random.Generator, count: int, dim: int) -> Floats:
     return rows.astype(np.float32)
 
 
-def problem(random: np.random.Generator, queries: int, count: int, dim: int) -> tuple[Queries, Rows, Masked]:
-    """Return queries, some of which dislike, want what is popular or say nothing; rows, and masked pairs."""
+def problem(random: np.random.Generator, queries: int, count: int, dim: int) -> tuple[Queries, Rows, Barred]:
+    """Return queries, some of which dislike, want what is popular or say nothing; and rows, some barred."""
     vectors = awkward(random, count, dim)
     interest, negative = awkward(random, queries, dim), awkward(random, queries, dim)
     negative[random.random(queries) < 0.5] = 0
     weights = random.choice([0.0, 0.1, 2.0], queries).astype(np.float32)
     popularity = (random.integers(0, 4, count) / 3).astype(np.float32)
     usable = random.random(count) < random.choice([0.1, 0.6, 1.0])
-    pairs = {(int(random.integers(queries)), int(random.integers(count))) for _ in range(count)}
-    masked = Masked(*np.array(sorted(pairs), np.int64).T)
     rows = Rows(vectors, quantise(vectors), popularity, usable, random.permutation(count))
-    return Queries(interest, negative, weights), rows, masked
+    return Queries(interest, negative, weights), rows, barring(random, queries, count)
 
 
 @given(SEEDS, st.integers(1, 40), st.integers(1, 70))
@@ -61,11 +59,11 @@ def test_a_score_of_codes_lies_within_the_bound(seed: int, count: int, dim: int)
 
 @given(SEEDS, st.integers(1, 20), st.integers(1, 400), st.integers(1, 40), st.integers(0, 30))
 def test_the_answer_is_that_of_brute_force(seed: int, queries: int, count: int, dim: int, k: int) -> None:
-    """With ties, near-ties, zeros, dislikes, popularity, filters and masked pairs, the k best are the k best."""
-    asked, rows, masked = problem(np.random.default_rng(seed), queries, count, dim)
-    top = exact_top(asked, rows, k, masked)
+    """With ties, near-ties, zeros, dislikes, popularity, filters and barred rows, the k best are the k best."""
+    asked, rows, barred = problem(np.random.default_rng(seed), queries, count, dim)
+    top = exact_top(asked, rows, k, barred)
 
-    expected = brute_force(asked, rows.vectors, rows.popularity, rows.usable, rows.order, k, masked)
+    expected = brute_force(asked, rows.vectors, rows.popularity, rows.usable, rows.order, k, barred)
     assert expected == top.columns.tolist()
 
 
@@ -73,8 +71,8 @@ def test_the_answer_is_that_of_brute_force(seed: int, queries: int, count: int, 
 def test_rows_may_be_shown_in_any_parts(seed: int, count: int, parts: int) -> None:
     """However the rows are split, whether their codes are multiplied or they are named, the answer is one."""
     random = np.random.default_rng(seed)
-    asked, rows, masked = problem(random, 5, count, 12)
-    scan = Scan(asked, rows, 10, masked)
+    asked, rows, barred = problem(random, 5, count, 12)
+    scan = Scan(asked, rows, 10, barred)
     part_of = random.integers(0, parts, count)
     for part in range(parts):
         mine = np.flatnonzero(part_of == part)
@@ -83,9 +81,9 @@ def test_rows_may_be_shown_in_any_parts(seed: int, count: int, parts: int) -> No
         else:
             scan.given_rows(np.tile(mine, (5, 1)))
 
-    whole, top = exact_top(asked, rows, 10, masked), scan.top()
+    whole, top = exact_top(asked, rows, 10, barred), scan.top()
     assert whole.columns.tolist() == top.columns.tolist()
-    assert whole.scores.tolist() == top.scores.tolist()
+    assert whole.steps.tolist() == top.steps.tolist()
 
 
 def test_more_near_ties_than_wait_are_all_scored() -> None:
@@ -95,10 +93,9 @@ def test_more_near_ties_than_wait_are_all_scored() -> None:
     count = len(vectors)
     rows = Rows(vectors, quantise(vectors), np.zeros(count, np.float32), np.ones(count, np.bool_), np.arange(count))
     asked = Queries(np.ones((3, 16), np.float32), np.zeros((3, 16), np.float32), np.zeros(3, np.float32))
-    nothing = Masked(np.empty(0, np.int64), np.empty(0, np.int64))
     top = exact_top(asked, rows, 4)
 
-    expected = brute_force(asked, vectors, rows.popularity, rows.usable, rows.order, 4, nothing)
+    expected = brute_force(asked, vectors, rows.popularity, rows.usable, rows.order, 4, nothing_barred(3))
     assert expected == top.columns.tolist()
 
 

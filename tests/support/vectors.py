@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 
-from models.ranking import SCORE_STEP, Floats, Masked, Queries, unit
+from models.ranking import SCORE_STEP, Barred, Floats, Queries, unit
 
 
 def clustered(seed: int, count: int, dim: int, clusters: int = 20) -> Floats:
@@ -18,7 +20,7 @@ def clustered(seed: int, count: int, dim: int, clusters: int = 20) -> Floats:
 
 def brute_force(
     asked: Queries, vectors: Floats, popularity: Floats, usable: npt.NDArray[np.bool_], order: npt.NDArray[np.int64],
-    k: int, masked: Masked,
+    k: int, barred: Barred,
 ) -> list[list[int]]:  # fmt: skip
     """Return the k best rows of each query by sorting all of them, scored in float64; -1 fills up."""
     rows = vectors.astype(np.float64)
@@ -27,7 +29,8 @@ def brute_force(
     scores += asked.popularity[:, None].astype(np.float64) * popularity.astype(np.float64)
     steps = np.rint(scores / SCORE_STEP)
     steps[:, ~usable] = -np.inf
-    steps[masked.users, masked.columns] = -np.inf
+    for query, (start, end) in enumerate(itertools.pairwise([0, *barred.ends])):
+        steps[query, barred.columns[start:end]] = -np.inf
     lists = []
     for row in steps:
         best = [int(column) for column in np.lexsort((order, -row)) if row[column] != -np.inf]
@@ -35,6 +38,8 @@ def brute_force(
     return lists
 
 
-def no_pairs() -> Masked:
-    """Return no masked pairs."""
-    return Masked(np.empty(0, np.int64), np.empty(0, np.int64))
+def barring(random: np.random.Generator, queries: int, rows: int) -> Barred:
+    """Return rows barred at random, half of the queries' lists empty, in no order."""
+    sizes = random.integers(0, rows, queries) * random.integers(0, 2, queries)
+    columns = [random.choice(rows, size, replace=False) for size in sizes]
+    return Barred(np.concatenate([*columns, []]).astype(np.int32), np.cumsum(sizes))

@@ -9,7 +9,7 @@ from models import index as index_module
 from models import planner
 from models.graph import Graph
 from models.index import VectorIndex, interests
-from models.ranking import Masked, Queries
+from models.ranking import SCORE_STEP, Barred, Queries
 from tests.support.vectors import clustered
 
 DIM = 16
@@ -70,18 +70,18 @@ def test_a_row_changed_while_a_graph_is_built_is_found_as_it_is() -> None:
         assert index.has_graph
         top = index.search(interests(wanted), 1, by="graph")
         assert [[123]] == top.columns.tolist()
-        np.testing.assert_allclose([[1.0]], top.scores, atol=1e-5)
+        np.testing.assert_allclose([[1.0]], top.steps * SCORE_STEP, atol=1e-5)
 
 
-def test_masked_pairs_are_never_listed_by_a_graph() -> None:
+def test_barred_rows_are_never_listed_by_a_graph() -> None:
     """A user who had the 300 nearest rows already gets the next ones."""
     with filled(1_000) as index:
         index.build()
         index.wait(30.0)
         asked = interests(clustered(3, 2, DIM))
         nearest = index.search(asked, 310).columns
-        masked = Masked(np.zeros(300, np.int64), nearest[0, :300])
-        top = index.search(asked, 10, masked=masked, by="graph")
+        barred = Barred(nearest[0, :300].astype(np.int32), np.array([300, 300]))
+        top = index.search(asked, 10, barred=barred, by="graph")
 
     assert nearest[0, 300:].tolist() == top.columns[0].tolist()
     assert nearest[1, :10].tolist() == top.columns[1].tolist()
@@ -171,4 +171,4 @@ def test_popular_rows_come_first_for_those_who_want_them() -> None:
         top = index.search(asked, 2, popularity=np.array([0, 0, 1], np.float32))
 
     assert [[0, 1], [0, 1], [2, 0]] == top.columns.tolist()
-    np.testing.assert_allclose(np.array([[1, 0.8], [0.5, 0.4], [2, 1]]), top.scores, atol=1e-5)
+    np.testing.assert_allclose(np.array([[1, 0.8], [0.5, 0.4], [2, 1]]), top.steps * SCORE_STEP, atol=1e-5)
