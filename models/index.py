@@ -8,37 +8,28 @@ thread of its own from the rows as they are; what changes after its begin is sea
 
 from __future__ import annotations
 
-import threading
 import time
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
 from models.contenders import Flags, Ints, Rows
 from models.graph import Graph, candidates
 from models.planner import Timings, Wanted, Way, graph_is_due, way
-from models.quantisation import Floats, Quantised, quantise
-from models.ranking import Barred, Queries, Top
+from models.quantisation import Quantised, quantise
+from models.ranking import Barred, Floats, Queries, Top
+from models.rebuild import Builder, Built
 from models.scan import Scan, exact_top, of_queries
 
 _FIRST_CAPACITY = 1_024
 #: Queries of one pass through a graph.
 _PASS_QUERIES = 128
-#: Queries that a graph is tried on, and of how many best rows the recall is meant.
-_TRIED = 64
-_TRIED_K = 100
+#: Queries remembered, that a graph is tried on.
+_REMEMBERED = 64
 #: How fast old rates are forgotten: a minute's changes, and some ten searches.
 _CHURN_S = 60.0
 _SEARCH_SHARE = 0.1
-
-
-class _Built(NamedTuple):
-    """A graph, the revision of the rows it was begun at, and how it did."""
-
-    graph: Graph
-    revision: int
-    timings: Timings
 
 
 class VectorIndex:
@@ -57,6 +48,7 @@ class VectorIndex:
     vectors
         (capacity, dim) float32; not to be changed by others.
 
+    >>> from models.scan import interests
     >>> index = VectorIndex(2)
     >>> index.set(np.array([0, 1, 2]), np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32))
     >>> index.remove(np.array([1]))
@@ -73,11 +65,11 @@ class VectorIndex:
         self._coded = _uncoded(_FIRST_CAPACITY, dim)
         self._live = np.zeros(_FIRST_CAPACITY, np.bool_)
         self._changed_at = np.zeros(_FIRST_CAPACITY, np.int64)
-        self._built: _Built | None = None
+        self._built: Built | None = None
         #: Rows of the graph that are no longer as it knows them, and live rows that it does not know as they are.
         self._stale = np.zeros(_FIRST_CAPACITY, np.bool_)
         self._delta: Ints | None = None
-        self._builder: _Builder | None = None
+        self._builder: Builder | None = None
         self._begun_at = 0
         self._asked: Floats = np.empty((0, dim), np.float32)
         self._churn_per_s = 0.0
@@ -211,7 +203,7 @@ class VectorIndex:
         """Begin a graph, unless one is under way; searches take it up when it is done."""
         if self._builder is None:
             self._begun_at = self._revision
-            self._builder = _Builder(self._snapshot(), self._asked, self._revision)
+            self._builder = Builder(self._snapshot(), self._asked, self._revision)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until no graph is under way; return whether that came to pass."""
@@ -279,7 +271,7 @@ class VectorIndex:
         before = self._exact_s_per_query or seconds / queries
         self._exact_s_per_query = before + _SEARCH_SHARE * (seconds / queries - before)
         speaking = asked.interest[asked.interest.any(axis=1)]
-        self._asked = np.concatenate([self._asked, speaking[:_TRIED]])[-_TRIED:]
+        self._asked = np.concatenate([self._asked, speaking[:_REMEMBERED]])[-_REMEMBERED:]
         if self._graphs and self._builder is None:
             changed = int(np.count_nonzero(self._changed_at[: self._count] > self._begun_at))
             graph_rows = 0 if self._built is None else len(self._built.graph)
@@ -321,60 +313,10 @@ class VectorIndex:
         self._changed_at = np.append(self._changed_at, np.zeros(larger - before, np.int64))
 
 
-class _Builder:
-    """A thread that builds and tries a graph; `built` or `error` is set when it has ended."""
-
-    def __init__(self, searched: Rows, asked: Floats, revision: int) -> None:
-        self.built: _Built | None = None
-        self.error: BaseException | None = None
-        self._wanted = True
-        self._searched = searched
-        self._asked = asked
-        self._revision = revision
-        self.thread = threading.Thread(target=self._run, name="vector-graph", daemon=True)
-        self.thread.start()
-
-    def end(self) -> None:
-        """Stop soon."""
-        self._wanted = False
-        self.thread.join()
-
-    def _run(self) -> None:
-        try:
-            searched = self._searched
-            rows = np.flatnonzero(searched.usable)
-            graph = Graph(searched.coded.codes, rows, lambda: self._wanted)
-            self.built = _Built(graph, self._revision, _tried(graph, searched, self._asked))
-        except InterruptedError:
-            return
-        except Exception as error:  # noqa: BLE001 -- told to the thread that searches
-            self.error = error
-
-
-def interests(vectors: Floats) -> Queries:
-    """Return queries of vectors (n, dim) alone: without dislikes, and whatever is popular."""
-    return Queries(np.ascontiguousarray(vectors, np.float32), np.zeros_like(vectors, np.float32),
-                   np.zeros(len(vectors), np.float32))  # fmt: skip
-
-
 def _uncoded(count: int, dim: int) -> Quantised:
     """Return codes of rows of zeros."""
     numbers = (np.zeros(count, np.float32) for _ in range(3))
     return Quantised(np.zeros((count, dim), np.int8), *numbers)
-
-
-def _tried(graph: Graph, searched: Rows, asked: Floats) -> Timings:
-    """Try a graph beside the exact search, on queries asked lately or, before there are, on rows."""
-    if not len(asked):
-        asked = searched.vectors[graph.rows[:: max(len(graph) // _TRIED, 1)]][:_TRIED]
-    many = interests(asked)
-    taken_s = []
-    for queries in (interests(asked[:1]), many):
-        started = time.perf_counter()
-        best = exact_top(queries, searched, _TRIED_K).columns
-        taken_s.append(time.perf_counter() - started)
-    judged = graph.tune(asked, best)
-    return Timings(len(searched.order), taken_s[0], taken_s[1], max(len(asked), 2), judged.s_per_query, judged.recall)
 
 
 def _of_few(barred: Barred | None, queries: Ints) -> Barred | None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from models.contenders import GROUP, ORDER_BITS, SLACK, Asked, Ints, Rows, collect, nothing_found, settle, take
 from models.quantisation import Quantised, quantise
-from models.ranking import Barred, Queries, Top, nothing_barred
+from models.ranking import Barred, Floats, Queries, Top, nothing_barred
 
 #: Products of one block, 1 MB: they are read again at once and should still lie in the core's cache.
 _BLOCK_PRODUCTS = 1 << 18
@@ -111,6 +111,12 @@ def exact_top(asked: Queries, searched: Rows, k: int, barred: Barred | None = No
     if not parts:
         return Top(np.empty((0, k), np.int64), np.empty((0, k), np.int64))
     return Top(np.concatenate([top.columns for top in parts]), np.concatenate([top.steps for top in parts]))
+
+
+def interests(vectors: Floats) -> Queries:
+    """Return queries of vectors (n, dim) alone: without dislikes, and whatever is popular."""
+    return Queries(np.ascontiguousarray(vectors, np.float32), np.zeros_like(vectors, np.float32),
+                   np.zeros(len(vectors), np.float32))  # fmt: skip
 
 
 def of_queries(barred: Barred | None, first: int, count: int) -> Barred | None:

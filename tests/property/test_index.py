@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.graph import MIN_RECALL, recall
-from models.index import VectorIndex, interests
+from models.index import VectorIndex
 from models.planner import Way
 from models.ranking import Barred, Floats, Queries, nothing_barred
+from models.scan import interests
 from tests.support.vectors import barring, brute_force, clustered
 
 DIM = 24

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models import index as index_module
-from models import planner
+from models import planner, rebuild
 from models.graph import Graph
-from models.index import VectorIndex, interests
+from models.index import VectorIndex
 from models.ranking import SCORE_STEP, Barred, Queries
+from models.scan import interests
 from tests.support.vectors import clustered
 
 DIM = 16
@@ -124,7 +124,7 @@ def test_a_build_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> Graph:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(index_module, "Graph", broken)
+    monkeypatch.setattr(rebuild, "Graph", broken)
     with filled(100) as index:
         index.build()
         assert index._builder is not None
