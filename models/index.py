@@ -23,6 +23,8 @@ from models.rebuild import Builder, Built
 from models.scan import Scan, exact_top, of_queries
 
 _FIRST_CAPACITY = 1_024
+#: Squares of much larger numbers leave float32, and the bounds with them.
+_LARGEST = 1e9
 #: Queries of one pass through a graph.
 _PASS_QUERIES = 128
 #: Queries remembered, that a graph is tried on.
@@ -113,18 +115,18 @@ class VectorIndex:
 
     def set(self, rows: Ints, vectors: Floats) -> None:
         """
-        Put vectors (n, dim) of finite float32 in rows (n,), each but once; new rows or others than before.
+        Put vectors (n, dim) float32 in rows (n,), each but once; new rows or others than before.
 
         Raises
         ------
         ValueError
-            When the shapes do not fit, a row is negative or a number is not finite.
+            When the shapes do not fit, a row is negative, or a number is not finite or beyond 1e9.
 
         """
         if vectors.shape != (len(rows), self.dim):
             raise ValueError(f"vectors of shape {vectors.shape} do not fit {len(rows)} rows of dimension {self.dim}")
-        if not np.isfinite(vectors).all():
-            raise ValueError("a vector has numbers that are not finite")
+        if not (np.abs(vectors) < _LARGEST).all():
+            raise ValueError(f"a vector has numbers that are not finite or beyond {_LARGEST:g}")
         if not len(rows):
             return
         if rows.min() < 0:

@@ -29,6 +29,7 @@ def filled(count: int, *, graphs: bool = False) -> VectorIndex:
         ([0, 1], np.zeros((1, DIM), np.float32), "do not fit"),
         ([-1], np.zeros((1, DIM), np.float32), "negative"),
         ([0], np.full((1, DIM), np.nan, np.float32), "not finite"),
+        ([0], np.full((1, DIM), -1e30, np.float32), "beyond"),
     ],
 )
 def test_what_does_not_fit_is_refused(rows: list[int], vectors: np.ndarray, message: str) -> None:
