@@ -27,8 +27,13 @@ def films(cache_dir: Path) -> list[Item]:
 
 
 def products(cache_dir: Path, reader: Path) -> list[Item]:
+    """Return a seeded sample of `all_products`."""
+    return random.Random(5).sample(all_products(cache_dir, reader), _PRODUCT_TEXTS)
+
+
+def all_products(cache_dir: Path, reader: Path) -> list[Item]:
     """
-    Return products, a seeded sample of those with different texts.
+    Return the products, one for each text.
 
     Parameters
     ----------
@@ -40,7 +45,7 @@ def products(cache_dir: Path, reader: Path) -> list[Item]:
     script = Path(__file__).parent / "peers" / "product_rows.py"
     told = subprocess.run([reader, script, folder / _PRODUCTS], check=True, capture_output=True, timeout=120)
     by_text = {text_of(item): item for item in map(_product, map(orjson.loads, told.stdout.splitlines()))}
-    return random.Random(5).sample(list(by_text.values()), _PRODUCT_TEXTS)
+    return list(by_text.values())
 
 
 def _product(row: dict[str, Any]) -> Item:
