@@ -162,6 +162,21 @@ def latency(
 
 
 @app.command()
+def ranking(
+    *,
+    items: Annotated[list[int] | None, typer.Option(min=100, help="Items; 10k and 100k unless given.")] = None,
+    json_file: JsonFile = None,
+    page: Page = False,
+) -> None:
+    """From owed users to encoded lists, in process, on one core."""
+    # As a role does; read when NumPy is imported.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    from tests.bench import ranking as bench  # noqa: PLC0415 -- so that --help is quick
+
+    finish("ranking", "Lists made", bench.measure(items or bench.ITEMS), {}, json_file, page=page)
+
+
+@app.command()
 def restore(
     users: Users = 1_000_000, events: Events = 10_000_000, json_file: JsonFile = None, *, page: Page = False
 ) -> None:

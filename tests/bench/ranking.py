@@ -1,0 +1,116 @@
+"""
+From owed users to encoded lists, in process and on one core: gather, rank, explain, write; without Kafka and Redis.
+
+Every user has 60 recent events, and each list 20 items with up to three reasons. What is measured is what
+`streams.refresh.publish` does for a batch, but for sending it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from models.listing import Users
+from models.ranking import RankingParameters
+from streams.catalogue.matrix import Catalogue
+from streams.catalogue.records import Served
+from streams.interests.recents import newest_ts_ms, recent_events
+from streams.interests.slab import Slab
+from streams.interests.vectors import InterestVectors
+from streams.refresh.compose import compose
+from streams.refresh.rank import Ranker
+from streams.settings import Settings
+from streams.wire.events import TYPE_CODES, Event
+from streams.wire.items import Item
+from streams.wire.recommendations import AsOf, Trigger
+from tests.bench.stream import job
+from tests.support.batches import batch_of
+
+ITEMS = (10_000, 100_000)
+BATCHES = (1, 8, 64, 256)
+_USERS = 1_024
+_EVENTS = 60
+_FOLDED_AT_ONCE = 10_000
+#: Batches of each size; medians are told.
+_ROUNDS = 15
+_FINGERPRINT = "f" * 16
+
+
+class _Shop:
+    """A catalogue, and users with a history in it."""
+
+    def __init__(self, items: int) -> None:
+        random = np.random.default_rng(1)
+        settings = Settings()
+        self.catalogue = Catalogue()
+        self.catalogue.reset_vectors(Served(_FINGERPRINT, job.DIM))
+        vectors = random.standard_normal((items, job.DIM)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        for number, vector in enumerate(vectors):
+            item_id = job.item_id(number)
+            self.catalogue.upsert_item(Item(item_id))
+            self.catalogue.set_vector(item_id, vector)
+            self.catalogue.set_signals(item_id, float(random.pareto(1.5)) + 0.01, job.BASE_MS)
+        self.slab = Slab(settings, self.catalogue)
+        clicks = TYPE_CODES["clicks"]
+        met = random.integers(items, size=(_EVENTS, _USERS)).tolist()
+        events = [
+            Event(clicks, job.user_id(user), job.item_id(item), job.BASE_MS + 60_000 * turn, user, f"e{turn}-{user}")
+            for turn, of_turn in enumerate(met)
+            for user, item in enumerate(of_turn)
+        ]
+        for start in range(0, len(events), _FOLDED_AT_ONCE):
+            self.slab.fold(batch_of(events[start : start + _FOLDED_AT_ONCE]))
+        self._vectors = InterestVectors(self.slab)
+        self._ranker = Ranker(self.catalogue, settings)
+
+    def lists(self, users: Sequence[int]) -> list[bytes]:
+        """Return the JSON of the lists of users."""
+        user_ids = [job.user_id(user) for user in users]
+        rows = np.array([self.slab.row(user_id) for user_id in user_ids], np.int64)
+        recent = recent_events(self.slab.store, rows)
+        newest = newest_ts_ms(recent)
+        asked = Users(
+            self._vectors.gather(rows), recent, self.slab.excluded_items(rows), newest,
+            [RankingParameters()] * len(rows),
+        )  # fmt: skip
+        return [
+            compose(
+                ranked, user_id=user_id, surface="home", partition=0, version=1, generated_at_ms=ts_ms,
+                event_ts_ms=ts_ms, ingested_at_ms=ts_ms, policy="default-1", model=_FINGERPRINT,
+                as_of=AsOf({"clicks": 1}), experiments={}, trigger=Trigger("event"), events_applied=applied,
+            ).encode()
+            for ranked, user_id, ts_ms, applied in zip(
+                self._ranker.rank(asked), user_ids, newest.tolist(), self.slab.events_applied(rows), strict=True
+            )
+        ]  # fmt: skip
+
+
+def measure(items: Sequence[int]) -> list[dict[str, Any]]:
+    """Return a row for each size of catalogue and of batch."""
+    random = np.random.default_rng(2)
+    rows = []
+    for count in items:
+        shop = _Shop(count)
+        for batch in BATCHES:
+            shop.lists(range(batch))
+            took_s = []
+            for _ in range(_ROUNDS):
+                users = random.choice(_USERS, batch, replace=False).tolist()
+                started = time.perf_counter()
+                made = shop.lists(users)
+                took_s.append(time.perf_counter() - started)
+            median_s = float(np.median(took_s))
+            rows.append(
+                {
+                    "items": count,
+                    "batch": batch,
+                    "ms": round(median_s * 1000, 2),
+                    "users_per_s": round(batch / median_s),
+                    "list_bytes": len(made[0]),
+                }
+            )
+    return rows
