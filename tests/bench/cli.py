@@ -124,6 +124,7 @@ def stream(
 @app.command()
 def encoder(
     *,
+    texts: Annotated[list[str] | None, typer.Option(help="ML-100K or Complete Journey; both unless given.")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each contestant; medians are told.")] = 5,
     threads: Annotated[int, typer.Option(min=0, help="Threads of each contestant; 0 takes all cores.")] = 0,
     json_file: JsonFile = None,
@@ -137,7 +138,9 @@ def encoder(
         if json_file is not None:
             write(json_file, rows, contest.ratios(rows))
 
-    found = contest.compete(runs, threads or len(os.sched_getaffinity(0)), on_rows)
+    if unknown := sorted(set(texts or ()) - set(contest.SETS)):
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(contest.SETS)}")
+    found = contest.compete(texts or (), runs, threads or len(os.sched_getaffinity(0)), on_rows)
     told = contest.ratios(found.rows)
     finish("encoder", "Items to vectors, CPU", found.rows, told, json_file, page=page, versions=contest.VERSIONS)
     for reason in found.absent:

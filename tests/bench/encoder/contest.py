@@ -12,7 +12,7 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ VERSIONS = dict(
     if line.startswith(("infinity-emb", "sentence-transformers==6"))
 )
 
+FILMS, PRODUCTS = SETS = ("ML-100K", "Complete Journey")
 OURS, BARE, ST, INFINITY = "Freshet", "bare forward pass", "sentence-transformers", "infinity"
 
 
@@ -58,8 +59,8 @@ class Found(NamedTuple):
     absent: list[str]
 
 
-def compete(runs: int, threads: int, on_rows: Callable[[list[dict[str, Any]]], None]) -> Found:
-    """Run everybody on both data sets; `on_rows` is told the rows so far after each."""
+def compete(only: Sequence[str], runs: int, threads: int, on_rows: Callable[[list[dict[str, Any]]], None]) -> Found:
+    """Run everybody on the data sets named, all of them when none is; `on_rows` is told the rows so far after each."""
     rows: list[dict[str, Any]] = []
     absent: list[str] = []
     with services() as bench:
@@ -70,8 +71,8 @@ def compete(runs: int, threads: int, on_rows: Callable[[list[dict[str, Any]]], N
             pythons[INFINITY] = peers_python(cache, _PEERS / "infinity.txt")
         except DependencyError as error:
             absent.append(f"{INFINITY} is absent: {error}")
-        sets = {"ML-100K": texts.films(cache), "Complete Journey": texts.products(cache, pythons[ST])}
-        for name, items in sets.items():
+        for name in only or SETS:
+            items = texts.films(cache) if name == FILMS else texts.products(cache, pythons[ST])
             with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
                 file = write_texts(items, Path(folder) / "texts")
                 job = Job(items, file, model.path, threads, model.max_tokens)
