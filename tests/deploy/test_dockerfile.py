@@ -61,7 +61,7 @@ def test_machine_code_comes_with_the_image() -> None:
     build = TEXT.partition("\nFROM ")[2].partition("\nFROM ")[0]
 
     assert prebuilt in re.findall(r"NUMBA_CACHE_DIR=(\S+)", build)
-    assert {"interests", "signals"} == set(re.findall(r"-m streams\.(\w+)\.warm", build))
+    assert {"refresh", "signals"} == set(re.findall(r"-m streams\.(\w+)\.warm", build))
 
 
 def test_only_locked_packages_are_installed() -> None:
