@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -45,6 +46,9 @@ _LOG = structlog.get_logger(__name__)
 
 #: Taking and committing wait for the broker, not for a core; eight at once keep a worker of many partitions moving.
 _THREADS = 8
+#: How long a thread that comes back from compiled code may wait for another to let go of the interpreter. Ranking comes
+#: back some five times a batch: at 1,000 lists a second a batch of 30 took 22 ms with Python's own 5 ms, 16 with this.
+_SWITCH_S = 0.0005
 #: How often buffered runs that wait for a lagging topic are looked at again, and the loop's heartbeat is written.
 _TICK_S = 0.05
 #: A loop that did not tick for this long is stuck: one run or one gather takes well under a second.
@@ -108,6 +112,7 @@ class Runtime:
             With the reason, when it did not end by a signal.
 
         """
+        sys.setswitchinterval(_SWITCH_S)
         try:
             uvloop.run(self._main())
         finally:
