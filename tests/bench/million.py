@@ -53,7 +53,9 @@ def filled(users: int, events: int) -> Iterator[Filled]:
         produce_log(bench, clicks, "uniform", events, users)
         commits = Commits(bench.bootstrap, settings.group("interest"), clicks, job.PARTITIONS)
         started = time.monotonic()
-        with freshet.working(settings, bench.folder, name="filling") as worker:
+        # All users at hand: what is measured is what they become, not how users come and go.
+        roomy = settings.model_copy(update={"max_hot_users": users})
+        with freshet.working(roomy, bench.folder, name="filling") as worker:
             follow((events,), commits.read, worker.process.pid, lambda: worker.alive)
         commits.close()
         yield Filled(bench, settings, users, events, time.monotonic() - started)
