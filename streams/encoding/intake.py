@@ -30,6 +30,8 @@ _LOG = structlog.get_logger(__name__)
 
 SOURCES = ("items", "item-sightings")
 
+#: A rebalance lasts a session timeout when a member has died; at twice that it does not end by itself.
+_STUCK_SESSIONS = 2
 #: Records of one poll: a few batches' worth, so that rebalances and stops are noticed between them.
 _POLL_RECORDS = 500
 
@@ -92,6 +94,11 @@ class _Changes(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
         self.held = now
         self.rebalancing = False
 
+    def lose_all(self) -> None:
+        """Drop everything: the member is given up."""
+        self._lost |= self.held
+        self.held = set()
+
     def drain(self) -> tuple[set[tuple[str, int]], bool]:
         """Return (lost, gained) since the last call; no callback runs meanwhile: they run inside `poll` only."""
         lost, gained = self._lost, self._gained
@@ -114,17 +121,23 @@ class Intake:
 
     def __init__(self, settings: Settings, group: str) -> None:
         self._settings = settings
+        self._group = group
         self._topics = {full_name(settings, name): name for name in SOURCES}
         self._changes = _Changes()
+        self._settled_at = time.monotonic()
         self._paused = False
         self._contact = self._asked = time.monotonic()
         #: Monotonic time at which the broker last counted us as a member for certain.
         self.confirmed_s = 0.0
+        self._join()
+
+    def _join(self) -> None:
+        settings = self._settings
         try:
             self._consumer = KafkaConsumer(
                 **kafka_python_config(
                     settings,
-                    group_id=group,
+                    group_id=self._group,
                     group_instance_id=settings.kafka_group_instance_id or None,
                     client_id=settings.role_id or "freshet-encoder",
                     auto_offset_reset="earliest",
@@ -167,6 +180,7 @@ class Intake:
             raise _sentence(self._settings, "cannot be read", error) from error
         if found:
             self._contact = time.monotonic()
+        self._join_anew_when_stuck()
         lost, gained = self._changes.drain()
         records = [
             Record(
@@ -179,6 +193,26 @@ class Intake:
             for raw in batch
         ]
         return Polled(records, lost, gained)
+
+    def _join_anew_when_stuck(self) -> None:
+        """
+        Join with a new client when a rebalance does not end.
+
+        kafka-python 3 keeps the task that joins between polls. Once, under load, it never ended: the broker waited for
+        this member's SyncGroup and refused its commits, and the member waited for the broker.
+        """
+        now = time.monotonic()
+        if not self._changes.rebalancing:
+            self._settled_at = now
+            return
+        if now - self._settled_at < _STUCK_SESSIONS * self._settings.kafka_session_timeout_s:
+            return
+        _LOG.warning("join_stuck", seconds=round(now - self._settled_at, 1))
+        self._settled_at = now
+        self.close()
+        self._changes.lose_all()
+        self._paused = False
+        self._join()
 
     def commit(self, offsets: Mapping[tuple[str, int], int]) -> bool:
         """Commit next offsets; False when Kafka did not take them now (membership lost, or away)."""

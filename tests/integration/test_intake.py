@@ -37,3 +37,24 @@ def test_a_member_that_was_replaced_says_which_setting_is_wrong(settings_for: Ca
     finally:
         older.close()
         newer.close()
+
+
+def test_a_join_that_does_not_end_is_begun_anew(settings_for: Callable[..., Settings]) -> None:
+    """A rebalance of twice the session timeout is stuck: a new client joins, and everything held counts as lost."""
+    intake = joined(settings_for())
+    try:
+        held, lost = set(intake.held), set[tuple[str, int]]()
+        end = time.monotonic() + 30
+        while not lost:
+            # A second rebalance right after the first one may end in this poll: then it is not stuck.
+            intake._changes.rebalancing = True
+            intake._settled_at -= 1_000.0
+            lost = intake.poll(0.2, full=False).lost
+
+        assert held == lost
+        while held != intake.held:
+            assert time.monotonic() < end, "it did not join again"
+            intake.poll(0.2, full=False)
+        assert intake.commit(dict.fromkeys(held, 0))
+    finally:
+        intake.close()
