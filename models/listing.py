@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from models.compiled import compiled
-from models.ranking import SCORE_STEP, Barred, Floats, RankingParameters, Top, queries, search
+from models.ranking import SCORE_STEP, Barred, Floats, RankingParameters, Top, insert, queries, search
 from models.reasons import (
     Events,
     Groups,
@@ -204,7 +204,7 @@ def _fill(
         short_scale = _scale(short, weights[user, 0])
         long_scale = _scale(long, weights[user, 1])
         negative_scale = _scale(negative, weights[user, 2])
-        candidates = top.columns[user]
+        candidates, sources = top.columns[user], lists.sources[user]
         for place in range(len(candidates)):
             item = candidates[place]
             if item < 0:
@@ -219,7 +219,11 @@ def _fill(
                 personal -= max(dot(negative, table.vectors[item]) * negative_scale, 0.0)
             popular = weights[user, 3] * table.popularity[item]
             step = int(np.rint((personal + popular) * STEPS))
-            _put(lists, liked_of, user, table.order, item, step, liked, _source(personal, popular))
+            rank = insert(lists.items[user], lists.steps[user], table.order, item, step)
+            if rank < len(sources):
+                _make_room(sources, rank)
+                _make_room(liked_of, rank)
+                sources[rank], liked_of[rank] = _source(personal, popular), liked
         known = len(table.vectors)
         count = group(events, user, known, now_ms[user], weighing, short_scale, long_scale, groups)
         if count:
@@ -245,20 +249,7 @@ def _source(personal: float, popular: float) -> int:
 
 
 @compiled
-def _put(
-    lists: Lists, liked_of: npt.NDArray[np.float64], user: int, order: npt.NDArray[np.int64], item: int, step: int,
-    liked: float, source: int,
-) -> None:  # fmt: skip
-    """Put an item in its place on a user's list, from the end on; the last one leaves."""
-    items, steps, sources = lists.items[user], lists.steps[user], lists.sources[user]
-    at = len(items)
-    while at > 0:
-        other = items[at - 1]
-        if other >= 0 and (steps[at - 1] > step or (steps[at - 1] == step and order[other] < order[item])):
-            break
-        if at < len(items):
-            items[at], steps[at] = other, steps[at - 1]
-            liked_of[at], sources[at] = liked_of[at - 1], sources[at - 1]
-        at -= 1
-    if at < len(items):
-        items[at], steps[at], liked_of[at], sources[at] = item, step, liked, source
+def _make_room(values: npt.NDArray[Any], at: int) -> None:
+    """Move what stands from a place on by one; the last one leaves."""
+    for place in range(len(values) - 1, at, -1):
+        values[place] = values[place - 1]

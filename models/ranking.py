@@ -133,27 +133,6 @@ def queries(short: Floats, long: Floats, negative: Floats, parameters: Sequence[
     return Queries(interest, weights[:, 2:3] * unit(negative), np.ascontiguousarray(weights[:, 3]))
 
 
-def score(asked: Queries, item_vectors: Floats, popularity: Floats) -> Floats:
-    """
-    Return the scores (m, n) of m items for n users: a column for each user.
-
-    A score is `interest . v - max(0, negative . v) + popularity weight * popularity`.
-
-    Parameters
-    ----------
-    asked
-        From `queries`.
-    item_vectors
-        (m, d) float32 unit rows; zeros for items without a vector.
-    popularity
-        (m,) float32 in 0..1.
-
-    """
-    scores = _likeness(asked, item_vectors)
-    scores += popularity[:, None] * asked.popularity
-    return scores
-
-
 def _likeness(asked: Queries, item_vectors: Floats) -> Floats:
     """Return the scores (m, n) without popularity."""
     # Items first: with few users that product is twice as fast as the other way round.
@@ -205,8 +184,16 @@ def search(
     """
     Return each user's k best listed items; the same as `top_k` of all scores, made block by block.
 
+    A score is `interest . v - max(0, negative . v) + popularity weight * popularity`.
+
     Parameters
     ----------
+    asked
+        From `queries`.
+    item_vectors
+        (m, d) float32 unit rows; zeros for items without a vector.
+    popularity
+        (m,) float32 in 0..1.
     listed
         (m,) bool, which items may be listed at all.
     order
@@ -280,14 +267,24 @@ def _offer(
             scaled = (likeness[item, user] + popularity_weights[user] * popular) * _STEPS
             if scaled >= least[user] and scaled > -np.inf:
                 step = int(np.rint(min(max(scaled, -_MAX_STEPS), _MAX_STEPS)))
-                least[user] = _insert(best.columns[user], best.steps[user], order, column, step)
+                insert(best.columns[user], best.steps[user], order, column, step)
+                least[user] = _least(best.columns[user], best.steps[user])
 
 
 @compiled
-def _insert(
-    columns: npt.NDArray[np.int64], steps: npt.NDArray[np.int64], order: npt.NDArray[np.int64], column: int, step: int
-) -> np.float32:
-    """Put an item among the best, from the end on; the last one leaves. Return what a score must reach now."""
+def insert(
+    columns: npt.NDArray[np.int64] | npt.NDArray[np.int32], steps: npt.NDArray[np.int64],
+    order: npt.NDArray[np.int64], column: int, step: int,
+) -> int:  # fmt: skip
+    """
+    Put an item among a user's best, from the end on; the last one leaves. Return its place, the length if it has none.
+
+    Parameters
+    ----------
+    columns, steps
+        In and out, (k,): one row of a `Top`.
+
+    """
     at = len(columns)
     while at > 0:
         other = columns[at - 1]
@@ -298,6 +295,12 @@ def _insert(
         at -= 1
     if at < len(columns):
         columns[at], steps[at] = column, step
+    return at
+
+
+@compiled
+def _least(columns: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]) -> np.float32:
+    """Return what a score must reach to be among a user's best, in steps before rounding; a little less."""
     if columns[-1] < 0:
         return np.float32(-np.inf)
     # Half a step of rounding, and what a float32 of this size leaves out.

@@ -10,18 +10,29 @@ Short and long follow every event in place (`fold`, `sums`); negative, which few
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from models.listing import Users
+from models.ranking import RankingParameters
 from streams.interests.columns import Float32, Int64
+from streams.interests.recents import newest_ts_ms, recent_events
 from streams.interests.slab import Slab
 from streams.interests.sums import gather
 
 
 class InterestVectors:
-    """The vectors of the users of one slab; used from the thread that folds."""
+    """The users of one slab as ranking reads them, above all their vectors; used from the thread that folds."""
 
     def __init__(self, slab: Slab) -> None:
         self._slab = slab
+
+    def users(self, rows: Int64, parameters: Sequence[RankingParameters]) -> Users:
+        """Return what the lists of hot users are decided from, copied."""
+        slab = self._slab
+        events = recent_events(slab.store, rows)
+        return Users(self.gather(rows), events, slab.excluded_items(rows), newest_ts_ms(events), parameters)
 
     def gather(self, rows: Int64) -> Float32:
         """Return (3, n, dim): short, long and negative of n rows, as of each user's newest interaction."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.ranking import RankingParameters
 from streams.catalogue.matrix import Catalogue
 from streams.interests.budget import Budget
 from streams.interests.ingest import Ingest
@@ -35,7 +36,7 @@ def warm() -> None:
     ingest = Ingest(settings, 0, 1, Marks(Budget(1, 1)))
     slab = Slab(settings, Catalogue(1))
     slab.fold(ingest.decode([Slice(run, run.records, last=True)]).batch)
-    InterestVectors(slab).gather(np.zeros(1, np.int64))
+    InterestVectors(slab).users(np.zeros(1, np.int64), [RankingParameters()])
     record = slab.encode("0")
     slab.restore(b"0", record)
     slab.row("0")

@@ -23,7 +23,6 @@ from streams import metrics
 from streams.catalogue.matrix import Applied, Catalogue, View
 from streams.catalogue.records import CatalogueRecord
 from streams.experiments.assignment import Experiments
-from streams.interests.recents import newest_ts_ms, recent_events
 from streams.interests.state import LastList
 from streams.kafka.transactions import OutRecord
 from streams.refresh.cache import CacheEntry, ListCache
@@ -219,15 +218,7 @@ class Publisher:
         slab, experiments = partition.slab, self.experiments
         rows = np.array([row for _, _, row in known], np.int64)
         assigned = [experiments.assign(user_id) for user_id, _, _ in known]
-        events = recent_events(slab.store, rows)
-        newest_ms = newest_ts_ms(events)
-        users = Users(
-            partition.vectors.gather(rows),
-            events,
-            slab.excluded_items(rows),
-            newest_ms,
-            [experiments.parameters(parts) for parts in assigned],
-        )
+        users = partition.vectors.users(rows, [experiments.parameters(parts) for parts in assigned])
         as_of = self._as_of(partition)
         jobs = [
             _Job(
@@ -235,7 +226,7 @@ class Publisher:
                 events_applied, event_ts_ms,
             )
             for (user_id, cause, _), parts, events_applied, event_ts_ms in zip(
-                known, assigned, slab.events_applied(rows), newest_ms.tolist(), strict=True
+                known, assigned, slab.events_applied(rows), users.now_ms.tolist(), strict=True
             )
         ]  # fmt: skip
         return jobs, users

@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from models.listing import Users
 from models.ranking import RankingParameters
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.records import Served
-from streams.interests.recents import newest_ts_ms, recent_events
 from streams.interests.slab import Slab
 from streams.interests.vectors import InterestVectors
 from streams.refresh.compose import compose
@@ -71,12 +69,7 @@ class _Shop:
         """Return the JSON of the lists of users."""
         user_ids = [job.user_id(user) for user in users]
         rows = np.array([self.slab.row(user_id) for user_id in user_ids], np.int64)
-        recent = recent_events(self.slab.store, rows)
-        newest = newest_ts_ms(recent)
-        asked = Users(
-            self._vectors.gather(rows), recent, self.slab.excluded_items(rows), newest,
-            [RankingParameters()] * len(rows),
-        )  # fmt: skip
+        asked = self._vectors.users(rows, [RankingParameters()] * len(rows))
         return [
             compose(
                 ranked, user_id=user_id, surface="home", partition=0, version=1, generated_at_ms=ts_ms,
@@ -84,7 +77,7 @@ class _Shop:
                 as_of=AsOf({"clicks": 1}), experiments={}, trigger=Trigger("event"), events_applied=applied,
             ).encode()
             for ranked, user_id, ts_ms, applied in zip(
-                self._ranker.rank(asked), user_ids, newest.tolist(), self.slab.events_applied(rows), strict=True
+                self._ranker.rank(asked), user_ids, asked.now_ms.tolist(), self.slab.events_applied(rows), strict=True
             )
         ]  # fmt: skip
 

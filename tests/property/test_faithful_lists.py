@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.listing import Users
 from models.ranking import RankingParameters
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.records import Served
-from streams.interests.recents import newest_ts_ms, recent_events
 from streams.interests.slab import Slab
 from streams.interests.vectors import InterestVectors
 from streams.refresh.rank import Ranked, Ranker
@@ -58,11 +56,7 @@ def ranked(events: list[tuple[int, int, int]]) -> Ranked:
     row = slab.row("u")
     assert row is not None
     rows = np.array([row], np.int64)
-    recent = recent_events(slab.store, rows)
-    users = Users(
-        InterestVectors(slab).gather(rows), recent, slab.excluded_items(rows), newest_ts_ms(recent),
-        [RankingParameters(exclude_seen=False)],
-    )  # fmt: skip
+    users = InterestVectors(slab).users(rows, [RankingParameters(exclude_seen=False)])
     return Ranker(CATALOGUE, SETTINGS).rank(users)[0]
 
 

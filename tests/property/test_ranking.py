@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ranking import SCORE_STEP, Barred, Floats, RankingParameters, queries, score, search, top_k, unit
+from models.ranking import SCORE_STEP, Barred, Floats, Queries, RankingParameters, queries, search, top_k, unit
 
 
 def reference(scores: Floats, order: list[int], k: int, masked: set[tuple[int, int]]) -> list[list[int]]:
@@ -34,6 +34,13 @@ def problems(draw: st.DrawFn) -> tuple[Floats, list[int], int, set[tuple[int, in
         draw(st.integers(1, 35)),
         draw(st.sets(pairs, max_size=40)),
     )
+
+
+def score(asked: Queries, item_vectors: Floats, popularity: Floats) -> Floats:
+    """Return the scores (items, users) from the definition."""
+    scores: Floats = item_vectors @ asked.interest.T - np.maximum(item_vectors @ asked.negative.T, 0)
+    scores += popularity[:, None] * asked.popularity
+    return scores
 
 
 def as_barred(pairs: set[tuple[int, int]], users: int) -> Barred:
