@@ -13,21 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.asked import GROUP, SLACK, Asked
 from models.compiled import compiled
 from models.quantisation import Floats, Quantised
-from models.ranking import SCORE_STEP
+from models.ranking import SCORE_STEP, Top
 from models.reasons import dot
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-#: Queries that a row is compared with at once: a vector register of floats, and a tile of the matrix units.
-GROUP = 16
-#: Flags of queries read at once.
-_WORD = 8
 
-#: What float32 arithmetic adds to the bounds, as a share of the lengths: some ten roundings of 2^-24 each.
-SLACK = np.float32(1e-6)
 #: Rounding to steps brings scores together that lie a step apart; two leave room for the bounds' own rounding.
 _STEPS_APART = np.float32(2 * SCORE_STEP)
 _STEPS = 1 / SCORE_STEP
@@ -64,24 +59,6 @@ class Rows(NamedTuple):
     order: Ints
 
 
-class Asked(NamedTuple):
-    """Queries as the compiled code reads them: (n, d) vectors, (n,) weights, scales and factors of the bound."""
-
-    interest: Floats
-    negative: Floats
-    popularity: Floats
-    scale: Floats
-    near: Floats
-    far: Floats
-    fixed: Floats
-    negative_lane: npt.NDArray[np.int32]
-    negative_scale: Floats
-    negative_near: Floats
-    negative_far: Floats
-    barred_start: Ints
-    barred: Ints
-
-
 class Found(NamedTuple):
     """
     What is known of n queries: a heap of exact keys (n, k), and rows (n, capacity) that wait to be scored.
@@ -102,15 +79,12 @@ class Found(NamedTuple):
     bounded: Ints
     threshold: Floats
     scratch: Floats
-    reached: npt.NDArray[np.uint8]
-    words: npt.NDArray[np.uint64]
 
 
 def nothing_found(count: int, k: int) -> Found:
     """Return what is known of queries before they saw a row."""
     # Eight times k: the k-th best is looked for seldom, and near-ties seldom fill what is left.
     capacity = max(8 * k, 256)
-    reached = np.zeros(count, np.uint8)
     return Found(
         keys=np.full((count, k), np.iinfo(np.int64).min, np.int64),
         rows=np.full((count, k), -1, np.int64),
@@ -124,8 +98,6 @@ def nothing_found(count: int, k: int) -> Found:
         bounded=np.zeros(count, np.int64),
         threshold=np.full(count, _LOWEST, np.float32),
         scratch=np.empty(capacity, np.float32),
-        reached=reached,
-        words=reached.view(np.uint64),
     )
 
 
@@ -288,41 +260,95 @@ def _make_room(query: int, searched: Rows, asked: Asked, found: Found) -> None:
 @compiled
 def collect(products: npt.NDArray[np.int32], rows: Ints, searched: Rows, asked: Asked, found: Found) -> None:
     """Let those rows (p,) wait that may be among the best, by their products (p, lanes) int32 with the queries."""
-    for index in range(len(rows)):
-        row = rows[index]
-        if not _reach(index, row, products, searched, asked, found) or not searched.usable[row]:
-            continue
-        for word in range(len(found.words)):
-            if found.words[word]:
-                for query in range(word * _WORD, (word + 1) * _WORD):
-                    if not found.reached[query]:
-                        continue
-                    place = found.filled[query]
-                    found.waiting[query, place] = row
-                    found.product[query, place] = products[index, query]
-                    if asked.negative_lane[query] >= 0:
-                        found.unlike[query, place] = products[index, asked.negative_lane[query]]
-                    found.filled[query] = place + 1
-                    if place + 1 == found.waiting.shape[1]:
-                        _make_room(query, searched, asked, found)
+    for first in range(0, len(asked.scale), GROUP):
+        some = slice(first, first + GROUP)
+        threshold = found.threshold[some]
+        bounds = _Bounds(
+            asked.scale[some], asked.popularity[some], asked.near[some], asked.far[some], asked.fixed[some]
+        )
+        for index in range(len(rows)):
+            row = rows[index]
+            if not searched.usable[row]:
+                continue
+            line = products[index, some]
+            # Nothing is kept here, so that it is one step for all queries of the group.
+            reached = 0
+            for lane in range(GROUP):
+                reached += _highest(line, row, lane, searched, bounds) >= threshold[lane]
+            if not reached:
+                continue
+            for lane in range(GROUP):
+                if _highest(line, row, lane, searched, bounds) >= threshold[lane]:
+                    _wait(first + lane, row, products[index], searched, asked, found)
+
+
+class _Bounds(NamedTuple):
+    """What bounds the scores of a group of queries, (GROUP,) each: see `Asked`."""
+
+    scale: Floats
+    popularity: Floats
+    near: Floats
+    far: Floats
+    fixed: Floats
 
 
 @compiled
-def _reach(index: int, row: int, products: npt.NDArray[np.int32], searched: Rows, asked: Asked, found: Found) -> bool:
-    """Mark which queries a row of a block may matter to; dislikes are left out, so that vector registers do it."""
+def _highest(products: npt.NDArray[np.int32], row: int, lane: int, searched: Rows, bounds: _Bounds) -> np.float32:
+    """Return what a row scores at most, by its products (GROUP,); dislikes are left out."""
     coded = searched.coded
-    scale, residual, length = coded.scale[row], coded.residual[row], coded.length[row]
-    popularity = searched.popularity[row]
-    scales, weights, near, far, fixed = asked.scale, asked.popularity, asked.near, asked.far, asked.fixed
-    threshold, reached = found.threshold, found.reached
-    for query in range(len(reached)):
-        high = np.float32(products[index, query]) * (scale * scales[query]) + popularity * weights[query]
-        high += near[query] * residual + far[query] * length + fixed[query]
-        reached[query] = np.uint8(high >= threshold[query])
-    any_reached = np.uint64(0)
-    for word in range(len(found.words)):
-        any_reached |= found.words[word]
-    return bool(any_reached)
+    high = np.float32(products[lane]) * (coded.scale[row] * bounds.scale[lane])
+    high += searched.popularity[row] * bounds.popularity[lane]
+    high += bounds.near[lane] * coded.residual[row] + bounds.far[lane] * coded.length[row] + bounds.fixed[lane]
+    return np.float32(high)
+
+
+@compiled
+def _wait(query: int, row: int, products: npt.NDArray[np.int32], searched: Rows, asked: Asked, found: Found) -> None:
+    """Let a row wait, by its products (lanes,) with all queries."""
+    place = found.filled[query]
+    found.waiting[query, place] = row
+    found.product[query, place] = products[query]
+    if asked.negative_lane[query] >= 0:
+        found.unlike[query, place] = products[asked.negative_lane[query]]
+    found.filled[query] = place + 1
+    if place + 1 == found.waiting.shape[1]:
+        _make_room(query, searched, asked, found)
+
+
+@compiled
+def expect(products: npt.NDArray[np.int32], rows: Ints, rank: int, searched: Rows, asked: Asked, found: Found) -> None:
+    """
+    Let each query's threshold be what the `rank`-th best of some rows scores by its codes; nothing was collected yet.
+
+    Rows below it are then passed over, though nothing proves that k rows reach it: whoever calls this looks at the end
+    whether they did.
+    """
+    for query in range(len(asked.interest)):
+        # Nothing waits yet.
+        best, filled = found.low[query], 0
+        for index in range(len(rows)):
+            row = rows[index]
+            scale = searched.coded.scale[row]
+            score = np.float32(products[index, query]) * (scale * asked.scale[query])
+            score += searched.popularity[row] * asked.popularity[query]
+            if filled == rank and score <= best[rank - 1]:
+                continue
+            lane = asked.negative_lane[query]
+            if lane >= 0:
+                unlike = np.float32(products[index, lane]) * (scale * asked.negative_scale[query])
+                score -= max(unlike, np.float32(0))
+            if not searched.usable[row] or _is_barred(query, row, asked):
+                continue
+            at = min(filled, rank - 1)
+            if filled == rank and score <= best[at]:
+                continue
+            while at > 0 and best[at - 1] < score:
+                best[at] = best[at - 1]
+                at -= 1
+            best[at] = score
+            filled = min(filled + 1, rank)
+        if filled == rank:
+            found.threshold[query] = best[rank - 1]
 
 
 @compiled
@@ -340,3 +366,18 @@ def settle(searched: Rows, asked: Asked, found: Found) -> None:
     """Score what still waits."""
     for query in range(len(found.filled)):
         _score_waiting(query, searched, asked, found)
+
+
+@compiled
+def ranked(found: Found, top: Top) -> None:
+    """Write the best of each query into `top`, best first; it is empty before."""
+    for query in range(len(top.columns)):
+        keys, rows = found.keys[query], found.rows[query]
+        for place in range(1, found.size[query]):
+            key, row, at = keys[place], rows[place], place
+            while at > 0 and keys[at - 1] < key:
+                keys[at], rows[at] = keys[at - 1], rows[at - 1]
+                at -= 1
+            keys[at], rows[at] = key, row
+        for place in range(found.size[query]):
+            top.columns[query, place], top.steps[query, place] = rows[place], keys[place] >> ORDER_BITS

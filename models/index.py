@@ -17,10 +17,10 @@ import numpy as np
 from models.contenders import Flags, Ints, Rows
 from models.graph import Graph, candidates
 from models.planner import Timings, Wanted, Way, graph_is_due, way
-from models.quantisation import Quantised, quantise
+from models.quantisation import quantise, uncoded
 from models.ranking import Barred, Floats, Queries, Top
 from models.rebuild import Builder, Built
-from models.scan import Scan, exact_top, of_queries
+from models.scan import Scan, exact_top, of_few, of_queries
 
 _FIRST_CAPACITY = 1_024
 #: Squares of much larger numbers leave float32, and the bounds with them.
@@ -64,7 +64,7 @@ class VectorIndex:
         self._count = 0
         self._revision = 0
         self.vectors: Floats = np.zeros((_FIRST_CAPACITY, dim), np.float32)
-        self._coded = _uncoded(_FIRST_CAPACITY, dim)
+        self._coded = uncoded(_FIRST_CAPACITY, dim)
         self._live = np.zeros(_FIRST_CAPACITY, np.bool_)
         self._changed_at = np.zeros(_FIRST_CAPACITY, np.int64)
         self._built: Built | None = None
@@ -244,7 +244,7 @@ class VectorIndex:
         top = scan.top()
         short = np.flatnonzero(top.columns[:, -1] < 0) if k else np.empty(0, np.int64)
         if short.size:
-            again = exact_top(Queries(*(column[short] for column in asked)), searched, k, _of_few(barred, short))
+            again = exact_top(Queries(*(column[short] for column in asked)), searched, k, of_few(barred, short))
             top.columns[short], top.steps[short] = again.columns, again.steps
         return top
 
@@ -306,25 +306,10 @@ class VectorIndex:
         if count <= before:
             return
         larger = max(count, 2 * before)
-        vectors, coded = np.zeros((larger, self.dim), np.float32), _uncoded(larger, self.dim)
+        vectors, coded = np.zeros((larger, self.dim), np.float32), uncoded(larger, self.dim)
         vectors[:before] = self.vectors
         coded.put(np.arange(before), self._coded)
         self.vectors, self._coded = vectors, coded
         self._live = np.append(self._live, np.zeros(larger - before, np.bool_))
         self._stale = np.append(self._stale, np.zeros(larger - before, np.bool_))
         self._changed_at = np.append(self._changed_at, np.zeros(larger - before, np.int64))
-
-
-def _uncoded(count: int, dim: int) -> Quantised:
-    """Return codes of rows of zeros."""
-    numbers = (np.zeros(count, np.float32) for _ in range(3))
-    return Quantised(np.zeros((count, dim), np.int8), *numbers)
-
-
-def _of_few(barred: Barred | None, queries: Ints) -> Barred | None:
-    """Return what is barred for some queries (n,), ascending."""
-    if barred is None:
-        return None
-    starts = np.append(0, barred.ends)
-    mine = [barred.columns[starts[query] : starts[query + 1]] for query in queries]
-    return Barred(np.concatenate(mine), np.cumsum([len(columns) for columns in mine]))

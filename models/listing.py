@@ -1,7 +1,7 @@
 """
 The final list of each user out of its candidates: scored again exactly, in a total order, with reasons.
 
-What a user's list becomes depends on that user and the items alone, not on who else is in the batch: a matrix product
+What a user's list becomes depends on that user and the items alone, not on who else is in the batch: `models.scan`
 only chooses candidates, whose scores are summed again one user at a time in float64.
 """
 
@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compiled import compiled
-from models.ranking import SCORE_STEP, Barred, Floats, RankingParameters, Top, insert, queries, search
+from models.contenders import Rows
+from models.ranking import SCORE_STEP, Barred, Floats, RankingParameters, Top, queries
 from models.reasons import (
     Events,
     Groups,
@@ -28,6 +29,7 @@ from models.reasons import (
     no_groups,
     no_reasons,
 )
+from models.scan import exact_top
 
 #: What carries an item: the user's interest, its popularity, or nothing but that there was room.
 INTEREST: Final = 0
@@ -35,7 +37,7 @@ POPULAR: Final = 1
 ROOM: Final = 2
 #: Steps of a score of 1.
 STEPS: Final = round(1 / SCORE_STEP)
-#: Candidates beyond the list's size: the float32 product errs by about 1e-7, so that only near-ties of 1e-5 can move.
+#: Candidates beyond the list's size: a query is a float32 sum and errs by about 1e-7; only near-ties of 1e-5 can move.
 _SPARE: Final = 12
 
 
@@ -94,29 +96,6 @@ def _ends(parts: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
     return np.concatenate([part + start for part, start in zip(parts, before, strict=True)])
 
 
-class ItemTable(NamedTuple):
-    """
-    The items, a row each.
-
-    Attributes
-    ----------
-    vectors
-        (m, d) float32 unit rows; zeros for items without a vector.
-    popularity
-        (m,) float32 in 0..1.
-    offered
-        (m,) bool: may be listed at all.
-    order
-        (m,) int64: the place of each item's id among all sorted ids.
-
-    """
-
-    vectors: Floats
-    popularity: Floats
-    offered: npt.NDArray[np.bool_]
-    order: npt.NDArray[np.int64]
-
-
 class Lists(NamedTuple):
     """
     The lists of n users, best first.
@@ -140,7 +119,7 @@ class Lists(NamedTuple):
     reasons: Reasons
 
 
-def make_lists(users: Users, table: ItemTable, size: int, weighing: Weighing) -> Lists:
+def make_lists(users: Users, table: Rows, size: int, weighing: Weighing) -> Lists:
     """
     Return the best `size` items of each user.
 
@@ -155,7 +134,7 @@ def make_lists(users: Users, table: ItemTable, size: int, weighing: Weighing) ->
     asked = queries(short, long, negative, users.parameters)
     exclude_seen = np.array([parameters.exclude_seen for parameters in users.parameters], np.bool_)
     barred = _barred(users.excluded, users.events, exclude_seen)
-    top = search(asked, table.vectors, table.popularity, table.offered, table.order, size + _SPARE, barred)
+    top = exact_top(asked, table, size + _SPARE, barred)
     lists = Lists(
         np.full((count, size), -1, np.int32), np.zeros((count, size), np.int64),
         np.zeros((count, size), np.uint8), no_reasons(count, size),
@@ -195,7 +174,7 @@ def _join(
 @compiled
 def _fill(
     interests: Floats, events: Events, now_ms: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float64], table: ItemTable, top: Top, weighing: Weighing, liked_of: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64], table: Rows, top: Top, weighing: Weighing, liked_of: npt.NDArray[np.float64],
     groups: Groups, lists: Lists,
 ) -> None:  # fmt: skip
     """Fill the lists; `liked_of` is (size,) scratch: of the listed items, what the interest vectors say."""
@@ -219,7 +198,7 @@ def _fill(
                 personal -= max(dot(negative, table.vectors[item]) * negative_scale, 0.0)
             popular = weights[user, 3] * table.popularity[item]
             step = int(np.rint((personal + popular) * STEPS))
-            rank = insert(lists.items[user], lists.steps[user], table.order, item, step)
+            rank = _insert(lists.items[user], lists.steps[user], table.order, item, step)
             if rank < len(sources):
                 _make_room(sources, rank)
                 _make_room(liked_of, rank)
@@ -246,6 +225,24 @@ def _source(personal: float, popular: float) -> int:
     if personal > 0.0 and personal >= popular:
         return INTEREST
     return POPULAR if popular > 0.0 else ROOM
+
+
+@compiled
+def _insert(
+    items: npt.NDArray[np.int32], steps: npt.NDArray[np.int64], order: npt.NDArray[np.int64], item: int, step: int
+) -> int:
+    """Put an item in its place on a list, the last one leaves; return its place, the length if it has none."""
+    at = len(items)
+    while at > 0:
+        other = items[at - 1]
+        if other >= 0 and (steps[at - 1] > step or (steps[at - 1] == step and order[other] < order[item])):
+            break
+        if at < len(items):
+            items[at], steps[at] = other, steps[at - 1]
+        at -= 1
+    if at < len(items):
+        items[at], steps[at] = item, step
+    return at
 
 
 @compiled

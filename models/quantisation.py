@@ -11,10 +11,13 @@ which is what `models.scan` relies on. Products of codes are summed in integers 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from models.compiled import compiled
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int8]
@@ -23,6 +26,7 @@ Codes = npt.NDArray[np.int8]
 MAX_CODE = 127
 #: float32 gives the lengths to about 1e-6 of themselves; they are raised by more, so that they bound from above.
 _ROUND_UP = np.float32(1 + 1e-5)
+_TINY = np.finfo(np.float32).tiny
 
 
 class Quantised(NamedTuple):
@@ -57,6 +61,45 @@ class Quantised(NamedTuple):
         self.residual[rows], self.length[rows] = others.residual, others.length
 
 
+@compiled
+def encode(vector: Floats, codes: Codes) -> tuple[np.float32, np.float32, np.float32]:
+    """Write the codes of one row (d,) of finite numbers; return its scale, residual and length."""
+    largest = np.float32(0)
+    for axis in range(len(vector)):
+        largest = max(largest, abs(vector[axis]))
+    scale = np.float32(largest / np.float32(MAX_CODE))
+    # Numbers so small that their 127th part is no normal float32 would be coded badly; their row is all residual.
+    if scale < _TINY:
+        scale = np.float32(0)
+    inverse = np.float32(1) / scale if scale > 0 else np.float32(0)
+    left, length = 0.0, 0.0
+    for axis in range(len(vector)):
+        code = min(max(np.rint(vector[axis] * inverse), np.float32(-MAX_CODE)), np.float32(MAX_CODE))
+        codes[axis] = np.int8(code)
+        coded = np.float64(code) * np.float64(scale)
+        length += coded * coded
+        left += (np.float64(vector[axis]) - coded) ** 2
+    return scale, np.float32(math.sqrt(left)) * _ROUND_UP, np.float32(math.sqrt(length)) * _ROUND_UP
+
+
+@compiled
+def encode_row(vectors: Floats, row: int, coded: Quantised) -> None:
+    """Put the codes of one of the rows (n, d) in their place."""
+    coded.scale[row], coded.residual[row], coded.length[row] = encode(vectors[row], coded.codes[row])
+
+
+@compiled
+def _encode_rows(vectors: Floats, coded: Quantised) -> None:
+    for row in range(len(vectors)):
+        encode_row(vectors, row, coded)
+
+
+def uncoded(count: int, dim: int) -> Quantised:
+    """Return codes of rows of zeros."""
+    scale, residual, length = np.zeros((3, count), np.float32)
+    return Quantised(np.zeros((count, dim), np.int8), scale, residual, length)
+
+
 def quantise(vectors: Floats) -> Quantised:
     """
     Return the codes of rows (n, d) of finite float32.
@@ -65,13 +108,6 @@ def quantise(vectors: Floats) -> Quantised:
     >>> coded.codes.tolist(), coded.scale.round(4).tolist()
     ([[127, -64], [0, 0]], [0.007899999618530273, 0.0])
     """
-    largest = np.abs(vectors).max(axis=1, initial=0)
-    scale = (largest / np.float32(MAX_CODE)).astype(np.float32)
-    # Numbers so small that their 127th part is no normal float32 would be coded badly; their row is all residual.
-    scale[scale < np.finfo(np.float32).tiny] = 0
-    inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
-    codes = np.clip(np.rint(vectors * inverse[:, None]), -MAX_CODE, MAX_CODE).astype(np.int8)
-    coded = codes * scale[:, None]
-    residual = np.linalg.norm(vectors - coded, axis=1) * _ROUND_UP
-    length = np.linalg.norm(coded, axis=1) * _ROUND_UP
-    return Quantised(codes, scale, residual.astype(np.float32), length.astype(np.float32))
+    coded = uncoded(*vectors.shape)
+    _encode_rows(np.ascontiguousarray(vectors), coded)
+    return coded

@@ -13,12 +13,17 @@ codes leave out: a worse bound costs time, never an item.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from typing import Any
+
 import numkong
 import numpy as np
+import numpy.typing as npt
 
-from models.contenders import GROUP, ORDER_BITS, SLACK, Asked, Ints, Rows, collect, nothing_found, settle, take
-from models.quantisation import Quantised, quantise
-from models.ranking import Barred, Floats, Queries, Top, nothing_barred
+from models.asked import asked_of
+from models.contenders import Ints, Rows, collect, expect, nothing_found, ranked, settle, take
+from models.ranking import SCORE_STEP, Barred, Floats, Queries, Top, nothing_barred
 
 #: Products of one block, 1 MB: they are read again at once and should still lie in the core's cache.
 _BLOCK_PRODUCTS = 1 << 18
@@ -26,6 +31,10 @@ _BLOCK_PRODUCTS = 1 << 18
 _PASS_QUERIES = 128
 #: Below this share of usable rows their codes are gathered first, above it all are multiplied.
 GATHER_BELOW = 0.5
+#: Rows that tell what to expect: so many or such a share, from this number of rows on.
+_SAMPLE = 512
+_SAMPLE_SHARE = 0.04
+SAMPLED_FROM = 4 * _SAMPLE
 
 
 class Scan:
@@ -48,17 +57,42 @@ class Scan:
     def __init__(self, asked: Queries, searched: Rows, k: int, barred: Barred | None = None) -> None:
         self._searched = searched
         self._k = k
-        self._count = len(asked.interest)
-        asked = _whole_groups(asked)
-        coded = quantise(asked.interest)
-        disliking = np.flatnonzero(asked.negative.any(axis=1))
-        coded_negative = quantise(asked.negative)
-        self.codes = np.concatenate([coded.codes, coded_negative.codes[disliking]])
-        self._asked = _prepared(
-            asked, coded, coded_negative, disliking, searched, barred or nothing_barred(self._count)
-        )
-        self._found = nothing_found(len(asked.interest), k)
-        self._found.threshold[self._count :] = np.inf
+        self._count = count = len(asked.interest)
+        highest = np.abs(searched.popularity).max(initial=0)
+        self._asked, self.codes = asked_of(asked, highest, barred or nothing_barred(count))
+        self._found = nothing_found(len(self._asked.scale), k)
+        self._found.threshold[count:] = np.inf
+        self._expected = np.full(count, -np.inf, np.float32)
+        self._packed: Any = None
+
+    def expect(self) -> None:
+        """
+        Judge by some of all rows what the best will reach, and pass over rows that do not; call it first, if at all.
+
+        Of ten thousand rows a query then has some two hundred looked at twice instead of seven hundred. `fell_short`
+        tells of whom too much was expected: their answer is not the true one.
+        """
+        rows = len(self._searched.order)
+        if rows < SAMPLED_FROM or not self._k or not self._count:
+            return
+        sample = max(_SAMPLE, round(rows * _SAMPLE_SHARE))
+        shown = np.arange(0, rows, rows // sample)
+        likely = self._k * len(shown) / max(int(np.count_nonzero(self._searched.usable)), 1)
+        # So many of the best that three deviations of chance seldom leave fewer than k rows above the last of them.
+        rank = math.ceil(likely + 3 * math.sqrt(likely) + 4)
+        if rank > self._found.low.shape[1]:
+            return
+        for taken, products in self._products(shown, len(shown)):
+            expect(products, taken, rank, self._searched, self._asked, self._found)
+        self._expected = self._found.threshold[: self._count].copy()
+
+    def fell_short(self, top: Top) -> Ints:
+        """Return the queries whose best rows did not reach what was expected."""
+        if not self._k:
+            return np.empty(0, np.int64)
+        # Two steps are more than rounding moves.
+        reached = (top.columns[:, -1] >= 0) & ((top.steps[:, -1] - 2) * SCORE_STEP >= self._expected)
+        return np.flatnonzero(~reached & (self._expected > -np.inf))
 
     def all_rows(self) -> None:
         """Look at every usable row."""
@@ -71,18 +105,26 @@ class Scan:
         count = len(self._searched.order) if rows is None else len(rows)
         if not count or not self._k or not len(self.codes):
             return
+        for taken, products in self._products(rows, count):
+            collect(products, taken, self._searched, self._asked, self._found)
+
+    def _products(self, rows: Ints | None, count: int) -> Iterator[tuple[Ints, npt.NDArray[np.int32]]]:
+        """Yield rows (p,) and the products (p, lanes) of their codes, which stand until the next ones are made."""
         codes = self._searched.coded.codes
         lanes = len(self.codes)
-        packed = numkong.dots_pack(self.codes)
+        if self._packed is None and codes.shape[1]:
+            self._packed = numkong.dots_pack(self.codes)
         block = max(_BLOCK_PRODUCTS // lanes, 1)
-        products = np.empty((min(block, count), lanes), np.int32)
+        # Without a vector space there is nothing to multiply.
+        products = (np.empty if codes.shape[1] else np.zeros)((min(block, count), lanes), np.int32)
         for start in range(0, count, block):
             stop = min(start + block, count)
             taken = np.arange(start, stop) if rows is None else rows[start:stop]
             shown = codes[start:stop] if rows is None else codes[taken]
             part = products[: stop - start]
-            numkong.dots_packed(shown, packed, out=numkong.from_dlpack(part))
-            collect(part, taken, self._searched, self._asked, self._found)
+            if codes.shape[1]:
+                numkong.dots_packed(shown, self._packed, out=numkong.from_dlpack(part))
+            yield taken, part
 
     def given_rows(self, candidates: Ints) -> None:
         """Score candidates (n, c) of each query, each but once; negative ones and rows out of use are passed over."""
@@ -91,13 +133,12 @@ class Scan:
 
     def top(self) -> Top:
         """Return the best rows of each query, best first."""
-        found = self._found
+        shape = self._count, self._k
+        top = Top(np.full(shape, -1, np.int64), np.zeros(shape, np.int64))
         if self._k:
-            settle(self._searched, self._asked, found)
-        keys, rows = found.keys[: self._count], found.rows[: self._count]
-        best = np.argsort(keys, axis=1)[:, ::-1]
-        keys, rows = np.take_along_axis(keys, best, axis=1), np.take_along_axis(rows, best, axis=1)
-        return Top(rows, np.where(rows >= 0, keys >> ORDER_BITS, 0))
+            settle(self._searched, self._asked, self._found)
+            ranked(self._found, top)
+        return top
 
 
 def exact_top(asked: Queries, searched: Rows, k: int, barred: Barred | None = None) -> Top:
@@ -105,9 +146,16 @@ def exact_top(asked: Queries, searched: Rows, k: int, barred: Barred | None = No
     parts = []
     for start in range(0, len(asked.interest), _PASS_QUERIES):
         part = Queries(*(column[start : start + _PASS_QUERIES] for column in asked))
-        scan = Scan(part, searched, k, of_queries(barred, start, len(part.interest)))
+        mine = of_queries(barred, start, len(part.interest))
+        scan = Scan(part, searched, k, mine)
+        scan.expect()
         scan.all_rows()
-        parts.append(scan.top())
+        top = scan.top()
+        if (short := scan.fell_short(top)).size:
+            again = Scan(Queries(*(column[short] for column in part)), searched, k, of_few(mine, short))
+            again.all_rows()
+            top.columns[short], top.steps[short] = again.top()
+        parts.append(top)
     if not parts:
         return Top(np.empty((0, k), np.int64), np.empty((0, k), np.int64))
     return Top(np.concatenate([top.columns for top in parts]), np.concatenate([top.steps for top in parts]))
@@ -128,34 +176,10 @@ def of_queries(barred: Barred | None, first: int, count: int) -> Barred | None:
     return Barred(barred.columns[before : ends[-1] if len(ends) else before], ends - before)
 
 
-def _whole_groups(asked: Queries) -> Queries:
-    """Return the queries with as many that ask for nothing as fill the last group."""
-    missing = -len(asked.interest) % GROUP
-    return Queries(*(np.pad(column, [(0, missing)] + [(0, 0)] * (column.ndim - 1)) for column in asked))
-
-
-def _prepared(
-    asked: Queries, coded: Quantised, negative: Quantised, disliking: Ints, searched: Rows, barred: Barred
-) -> Asked:
-    count = len(asked.interest)
-    length, negative_length = coded.length + coded.residual, negative.length + negative.residual
-    lane = np.full(count, -1, np.int32)
-    lane[disliking] = count + np.arange(len(disliking))
-    highest = np.abs(searched.popularity).max(initial=0)
-    ends = np.pad(barred.ends, (1, count - len(barred.ends)), constant_values=(0, len(barred.columns)))
-    sorting = np.lexsort((barred.columns, np.repeat(np.arange(count), np.diff(ends))))
-    return Asked(
-        interest=np.ascontiguousarray(asked.interest),
-        negative=np.ascontiguousarray(asked.negative),
-        popularity=asked.popularity,
-        scale=coded.scale,
-        near=length * (1 + SLACK),
-        far=coded.residual + length * SLACK,
-        fixed=SLACK * np.abs(asked.popularity) * highest,
-        negative_lane=lane,
-        negative_scale=negative.scale,
-        negative_near=negative_length * (1 + SLACK),
-        negative_far=negative.residual + negative_length * SLACK,
-        barred_start=ends,
-        barred=barred.columns[sorting].astype(np.int64),
-    )
+def of_few(barred: Barred | None, queries: Ints) -> Barred | None:
+    """Return what is barred for some queries (n,), ascending."""
+    if barred is None:
+        return None
+    starts = np.append(0, barred.ends)
+    mine = [barred.columns[starts[query] : starts[query + 1]] for query in queries]
+    return Barred(np.concatenate(mine), np.cumsum([len(columns) for columns in mine]))

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.quantisation import Quantised, encode_row, uncoded
 from streams import metrics
 from streams.catalogue.ids import ItemIds, ItemNames
 from streams.catalogue.neighbours import Neighbours
@@ -77,6 +78,8 @@ class View(NamedTuple):
     ----------
     vectors
         (rows, dim) float32.
+    coded
+        Their codes.
     popularity
         (rows,) float32 in 0..1.
     offered
@@ -91,6 +94,7 @@ class View(NamedTuple):
     """
 
     vectors: Floats
+    coded: Quantised
     popularity: Floats
     offered: npt.NDArray[np.bool_]
     order: npt.NDArray[np.int64]
@@ -106,6 +110,8 @@ class Catalogue:
     ----------
     vectors
         (capacity, dim) float32 unit rows; zeros where no vector is known.
+    coded
+        Their codes, for the search.
     has_vector, in_stock
         (capacity,) bool.
     listed
@@ -132,6 +138,7 @@ class Catalogue:
         self.followers = Neighbours()
         self.neighbours = Neighbours()
         self.vectors: Floats = np.zeros((_FIRST_CAPACITY, dim or 0), np.float32)
+        self.coded = uncoded(*self.vectors.shape)
         self.has_vector = np.zeros(_FIRST_CAPACITY, np.bool_)
         self.listed = np.zeros(_FIRST_CAPACITY, np.bool_)
         self.in_stock = np.zeros(_FIRST_CAPACITY, np.bool_)
@@ -187,6 +194,7 @@ class Catalogue:
         count = len(self._ids)
         return View(
             self.vectors[:count],
+            self.coded.first(count),
             self.popularity[:count],
             self.listed[:count] & self.in_stock[:count],
             self.order,
@@ -281,6 +289,7 @@ class Catalogue:
         if self.has_vector[row] and np.array_equal(self.vectors[row], vector):
             return False
         self.vectors[row] = vector
+        encode_row(self.vectors, row, self.coded)
         self.has_vector[row] = True
         self._vector_changed(row)
         return True
@@ -291,6 +300,7 @@ class Catalogue:
         if row < 0 or not self.has_vector[row]:
             return False
         self.vectors[row] = 0
+        encode_row(self.vectors, row, self.coded)
         self.has_vector[row] = False
         self._vector_changed(row)
         return True
@@ -300,6 +310,7 @@ class Catalogue:
         self.revision += 1
         self.served = served
         self.vectors = np.zeros((len(self.listed), served.dim), np.float32)
+        self.coded = uncoded(*self.vectors.shape)
         self.changed_at[self.has_vector] = self.revision
         self.has_vector[:] = False
 
@@ -380,6 +391,7 @@ class Catalogue:
             return grown
 
         self.vectors = doubled(self.vectors, 0)
+        self.coded = Quantised(*(doubled(column, 0) for column in self.coded))
         self.has_vector = doubled(self.has_vector, 0)
         self.listed = doubled(self.listed, 0)
         self.in_stock = doubled(self.in_stock, 0)

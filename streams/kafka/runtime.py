@@ -69,6 +69,8 @@ class Role(Protocol):
     topics: Sequence[str]
     #: Time between two transactions of a partition, while committing is quick.
     commit_interval_s: float
+    #: What the second of two records may wait for while records trickle in: see `Transport.fetch_pause_s`.
+    fetch_pause_s: float
 
     def work(self, partition: int) -> Work:
         """Make the state of one partition, empty."""
@@ -146,6 +148,7 @@ class Runtime:
         # Faust makes folders for tables on disk; this app has none.
         self._faust_dir = tempfile.TemporaryDirectory(prefix="freshet-faust-")
         self._app = make_app(self.settings, self._role.name, Path(self._faust_dir.name))
+        self._app.transport.fetch_pause_s = self._role.fetch_pause_s
         self._app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         self._app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         self._app.agent(batched_topic(self._app, *self._role.topics, caller_commits=True), name=self._role.name)(

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from models.listing import ItemTable, Users, make_lists
+from models.contenders import Rows
+from models.listing import Users, make_lists
 from models.ranking import RankingParameters, nothing_barred
 from models.reasons import Events, Weighing
 from streams.catalogue.matrix import Catalogue, View
@@ -80,7 +81,7 @@ class Ranker:
         dim = view.vectors.shape[1]
         if users.interests.shape[2] != dim:
             users = users._replace(interests=np.zeros((3, len(users.parameters), dim), np.float32))
-        table = ItemTable(view.vectors, view.popularity, view.offered, view.order)
+        table = Rows(view.vectors, view.coded, view.popularity, view.offered, view.order)
         lists = make_lists(users, table, self._size, self._weighing)
         reasons = lists.reasons
         places = Places(lists.items, lists.steps, lists.sources, reasons.items, reasons.kinds, reasons.shares)

@@ -6,6 +6,9 @@ Compiling what the worker runs, before it runs; see `streams.interests.warm`, wh
 
 from __future__ import annotations
 
+import numpy as np
+
+from models.scan import SAMPLED_FROM
 from streams.catalogue.matrix import Catalogue
 from streams.interests import warm as interests
 from streams.refresh.rank import Ranker
@@ -18,6 +21,9 @@ def warm() -> None:
     interests.warm()
     catalogue = Catalogue(dim=1)
     catalogue.upsert_item(Item("i"))
+    catalogue.set_vector("i", np.ones(1, np.float32))
+    # So many that a search begins with some of them.
+    catalogue.rows([f"i{number}" for number in range(SAMPLED_FROM)])
     Ranker(catalogue, Settings()).default()
 
 

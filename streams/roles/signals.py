@@ -17,6 +17,8 @@ from streams.topics import full_name
 
 #: How often it is looked whether a partition has yet to publish the newest fit.
 _WATCH_S = 0.5
+#: Share of the interval at which signals are published that their events may wait to be fetched together.
+_FETCH_PAUSE_SHARE = 0.1
 
 
 class Signals:
@@ -27,6 +29,7 @@ class Signals:
     def __init__(self, settings: Settings) -> None:
         self.topics: Sequence[str] = (full_name(settings, "item-events"),)
         self.commit_interval_s = settings.signals_publish_interval_s
+        self.fetch_pause_s = settings.signals_publish_interval_s * _FETCH_PAUSE_SHARE
         self._settings = settings
         self._partitions = 0
         self._fitter: Fitter | None = None

@@ -27,6 +27,8 @@ from streams.topics import INTEREST_TOPICS, full_name
 
 #: How often the follower's thread is looked at.
 _WATCH_S = 0.5
+#: A part of what a list may take, and long enough to bring a handful of records together at a thousand a second.
+_FETCH_PAUSE_S = 0.005
 #: Cards written to Redis in one go.
 _CARDS = 500
 #: The worker that owns this partition makes what there is once: default lists and item cards.
@@ -41,6 +43,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.topics: Sequence[str] = tuple(full_name(settings, name) for name in INTEREST_TOPICS)
         self.commit_interval_s = settings.commit_interval_s
+        self.fetch_pause_s = _FETCH_PAUSE_S
         self._settings = settings
         self._catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s)
         definitions = load_file(settings.experiments_file) if settings.experiments_file else []

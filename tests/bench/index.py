@@ -21,7 +21,7 @@ from models.contenders import Ints
 from models.graph import recall
 from models.index import VectorIndex
 from models.planner import Way
-from models.ranking import Floats, Queries, search, unit
+from models.ranking import Floats, unit
 from models.scan import interests
 from streams.settings import Settings
 from tests.bench import journey
@@ -111,7 +111,6 @@ def _ways(vectors: Floats, index: VectorIndex, *, with_graph: bool) -> dict[str,
 
     ways: dict[str, Search] = {
         "blocked fp32, torch": lambda asked: _blocked(torch.from_numpy(vectors), torch.from_numpy(asked), K).numpy(),
-        "blocked fp32, the ranker's": _ranked(vectors),
         "blocked bf16, rescored": _rescored(vectors),
         "index, exact": indexed("exact"),
     }
@@ -131,20 +130,6 @@ def _blocked(vectors: torch.Tensor, asked: torch.Tensor, k: int) -> torch.Tensor
         rows.append(best.indices + start)
     chosen = torch.cat(scores, dim=1).topk(k, dim=1).indices
     return torch.cat(rows, dim=1).gather(1, chosen)
-
-
-def _ranked(vectors: Floats) -> Search:
-    nothing, listed, order = (
-        np.zeros(len(vectors), np.float32),
-        np.ones(len(vectors), np.bool_),
-        np.arange(len(vectors)),
-    )
-
-    def found(asked: Floats) -> Ints:
-        queries: Queries = interests(asked)
-        return search(queries, vectors, nothing, listed, order, K).columns
-
-    return found
 
 
 def _rescored(vectors: Floats) -> Search:

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from streams.kafka.transport import Record, Records
 from streams.kafka.transport.fetching import _Batches, _Fetched, fetch_columns
-from streams.kafka.transport.pacing import Pace
 from streams.kafka.transport.records import read_batch
 
 PLACE = TopicPartition("clicks", 0)
@@ -170,7 +169,7 @@ def test_another_fetcher_is_left_alone() -> None:
     """Only the fetcher that was told has other classes under aiokafka's names."""
     before = Fetcher.fetched_records
     fetcher: Any = SimpleNamespace()
-    fetch_columns(fetcher, {"clicks"}, Pace(0.0))
+    fetch_columns(fetcher, {"clicks"}, 0.0)
 
     assert before is Fetcher.fetched_records
     assert fetcher.fetched_records.__func__.__code__ is Fetcher.fetched_records.__code__

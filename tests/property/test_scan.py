@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.contenders import Rows
-from models.quantisation import quantise
+from models.quantisation import quantise, uncoded
 from models.ranking import Barred, Floats, Queries, nothing_barred
 from models.scan import Scan, exact_top
 from tests.support.vectors import barring, brute_force
@@ -112,3 +113,30 @@ def test_rounding_that_all_points_one_way_is_allowed_for(dim: int, lost: float, 
     asked = Queries(np.ones((1, dim), np.float32), np.zeros((1, dim), np.float32), np.zeros(1, np.float32))
 
     assert [[0]] == exact_top(asked, rows, 1).columns.tolist()
+
+
+@pytest.mark.parametrize("k", [pytest.param(10, id="as expected"), pytest.param(30, id="too much expected")])
+def test_rows_that_tell_what_to_expect_may_mislead(k: int) -> None:
+    """Where the rows looked at first hold all that is good, and fewer than k reach what they promise, none is lost."""
+    count = 3_000
+    random = np.random.default_rng(2)
+    vectors = random.standard_normal((count, 8)).astype(np.float32) * np.float32(0.01)
+    # Every fifth of so many is looked at first.
+    vectors[: 5 * 20 : 5, 0] = np.linspace(2, 1, 20)
+    rows = Rows(vectors, quantise(vectors), np.zeros(count, np.float32), np.ones(count, np.bool_), np.arange(count))
+    asked = Queries(np.eye(8, dtype=np.float32)[:2], np.zeros((2, 8), np.float32), np.zeros(2, np.float32))
+
+    scan = Scan(asked, rows, k)
+    scan.expect()
+    scan.all_rows()
+    assert [[], [0]][k == 30] == scan.fell_short(scan.top()).tolist()
+    expected = brute_force(asked, vectors, rows.popularity, rows.usable, rows.order, k, nothing_barred(2))
+    assert expected == exact_top(asked, rows, k).columns.tolist()
+
+
+def test_without_a_vector_space_popularity_decides() -> None:
+    """Vectors of no dimension say nothing."""
+    popularity = np.array([0.1, 0.3, 0.2], np.float32)
+    rows = Rows(np.zeros((3, 0), np.float32), uncoded(3, 0), popularity, np.ones(3, np.bool_), np.arange(3))
+    asked = Queries(np.zeros((1, 0), np.float32), np.zeros((1, 0), np.float32), np.ones(1, np.float32))
+    assert [[1, 2, 0]] == exact_top(asked, rows, 3).columns.tolist()

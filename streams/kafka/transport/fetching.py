@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from types import FunctionType, MethodType
 from typing import Any, Final
 
@@ -35,38 +37,57 @@ _DECODE: Final[dict[int, Callable[[bytes], bytes]]] = {
 }  # fmt: skip
 
 
-def fetch_columns(fetcher: Any, batched: Collection[str], pace: Pace) -> None:
-    """Have a fetcher give `Records` for batched topics; for others it goes on as before. It fetches at a pace."""
+def fetch_columns(fetcher: Any, batched: Collection[str], pause_s: float) -> None:
+    """Have a fetcher give `Records` for batched topics; for others it goes on as before. It fetches at a `Pace`."""
 
-    def records_of(tp: Any, fetched: _Fetched, *rest: Any) -> Any:
-        if tp.topic in batched:
-            return _Batches(tp, fetched, *rest)
-        return driver.PartitionRecords(tp, fetched.stock, *rest)
-
-    def fetched(raw: bytes) -> _Fetched:
-        pace.bytes_read += len(raw)
-        return _Fetched(raw)
-
-    named = {"MemoryRecords": fetched, "PartitionRecords": records_of, "FetchResult": _Result}
-
-    def own(name: str) -> Any:
+    def own(name: str, named: Mapping[str, Any]) -> Any:
         stock = getattr(driver.Fetcher, name)
-        code = FunctionType(stock.__code__, {**stock.__globals__, **named}, name, stock.__defaults__)
+        names = {**stock.__globals__, "FetchResult": _Result, **named}
+        code = FunctionType(stock.__code__, names, name, stock.__defaults__)
         return MethodType(code, fetcher)
 
-    fetch = own("_proc_fetch_request")
+    def paced() -> tuple[Pace, Any]:
+        pace = Pace(pause_s)
 
-    async def fetch_at_pace(*request: Any) -> Any:
+        def records_of(tp: Any, fetched: _Fetched, *rest: Any) -> Any:
+            pace.brought(tp, fetched.size_in_bytes())
+            if tp.topic in batched:
+                return _Batches(tp, fetched, *rest)
+            return driver.PartitionRecords(tp, fetched.stock, *rest)
+
+        return pace, own("_proc_fetch_request", {"MemoryRecords": _Fetched, "PartitionRecords": records_of})
+
+    # One for each broker: their answers come apart, and each has to be asked for all of its partitions in its turn.
+    of_node: defaultdict[int, tuple[Pace, Any]] = defaultdict(paced)
+
+    async def fetch_at_pace(assignment: Any, node_id: int, request: Any) -> Any:
+        pace, fetch = of_node[node_id]
         if (wait_s := pace.wait_s()) > 0:
             await asyncio.sleep(wait_s)
-        pace.asks()
         try:
-            return await fetch(*request)
+            return await fetch(assignment, node_id, _narrowed(request, pace))
         finally:
             pace.answered()
 
     fetcher._proc_fetch_request = fetch_at_pace  # noqa: SLF001 -- no API
-    fetcher.fetched_records = own("fetched_records")
+    fetcher.fetched_records = own("fetched_records", {})
+
+
+def _narrowed(request: Any, pace: Pace) -> Any:
+    """Return the fetch that the pace asks for: all of it, or some partitions, and then only for a short time."""
+    places = [driver.TopicPartition(topic, place[0]) for topic, wanted in request.topics for place in wanted]
+    chosen = pace.asks(places)
+    if chosen is None or len(chosen) == len(places):
+        return request
+    some = set(chosen)
+    narrow = copy(request)
+    narrow._topics = [  # noqa: SLF001 -- no API
+        (topic, kept)
+        for topic, wanted in request.topics
+        if (kept := [place for place in wanted if (topic, place[0]) in some])
+    ]
+    narrow._max_wait_ms = max(1, round(1000 * pace.pause_s))  # noqa: SLF001 -- the same
+    return narrow
 
 
 class _Fetched:

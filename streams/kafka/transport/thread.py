@@ -9,7 +9,6 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streams.kafka.transport.fetching import fetch_columns
-from streams.kafka.transport.pacing import Pace
 
 #: Longest long poll at the broker. Records end it at once; it only bounds how long a partition that has been drained
 #: in the meantime waits to join the next request (Faust's 1,500 ms would be seen in freshness).
@@ -39,7 +38,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
         fetcher = self._ensure_consumer()._fetcher  # noqa: SLF001 -- no API
         fetcher._prefetch_backoff = _PREFETCH_BACKOFF_S  # noqa: SLF001 -- no API
         transport = self.consumer.transport
-        fetch_columns(fetcher, transport.batched, Pace(transport.fetch_pause_s))
+        fetch_columns(fetcher, transport.batched, transport.fetch_pause_s)
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
         self._seeks += 1
