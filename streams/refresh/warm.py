@@ -20,10 +20,10 @@ def warm() -> None:
     """Fold, gather and rank in a slab and a catalogue of its own: that calls every compiled function."""
     interests.warm()
     catalogue = Catalogue(dim=1)
-    catalogue.upsert_item(Item("i"))
-    catalogue.set_vector("i", np.ones(1, np.float32))
     # So many that a search begins with some of them.
-    catalogue.rows([f"i{number}" for number in range(SAMPLED_FROM)])
+    for number in range(SAMPLED_FROM):
+        catalogue.upsert_item(Item(f"i{number}"))
+    catalogue.set_vector("i0", np.ones(1, np.float32))
     Ranker(catalogue, Settings()).default()
 
 
