@@ -97,7 +97,7 @@ class ItemIds:
             _index(self._table, self._key, self.names, self._indexed)
             self._indexed = len(self.ids)
         rows = np.empty(len(at), np.int32)
-        _look_up(self._table, self._key, self.names, pool, at, size, rows)
+        _look_up(self._table, self._key, self.names, pool, at, size, np.empty(len(at), np.uint64), rows)
         return rows
 
     def _add(self, item_id: str) -> int:
@@ -138,11 +138,14 @@ def _index(table: npt.NDArray[Any], key: npt.NDArray[np.uint64], names: ItemName
 @compiled
 def _look_up(
     table: npt.NDArray[Any], key: npt.NDArray[np.uint64], names: ItemNames, pool: _Bytes, at: _Spans, size: _Spans,
-    rows: npt.NDArray[np.int32],
+    hashes: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32],
 ) -> None:  # fmt: skip
     last = np.uint64(len(table) - 1)
+    # First all hashes, so that the processor waits for the table's places of many ids at once.
     for number in range(len(rows)):
-        hashed, _ = siphash(pool, at[number], size[number], key)
+        hashes[number], _ = siphash(pool, at[number], size[number], key)
+    for number in range(len(rows)):
+        hashed = hashes[number]
         place = np.int64(hashed & last)
         while table[place].row >= 0 and not (
             table[place].hash == hashed and _same(names, table[place].row, pool, at[number], size[number])
