@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.compiled import compiled
-from streams.interests.columns import NO_BLOCK, TYPES, Arena, Records, Store
+from streams.interests.columns import NO_BLOCK, TYPES, Arena, Int64, Records, Store
 
 
 @compiled
@@ -80,8 +80,14 @@ def move_tallies(store: Store, row: int, least: int) -> None:
 
 
 @compiled
-def release(store: Store, row: int) -> None:
-    """Empty a user's row and give its blocks back."""
+def release(store: Store, rows: Int64) -> None:
+    """Empty users' rows and give their blocks back."""
+    for row in rows:
+        _release(store, row)
+
+
+@compiled
+def _release(store: Store, row: int) -> None:
     user = store.users[row]
     if user.recent_class != NO_BLOCK:
         _give_block(store.recent_arena, store.recents, user.recent_block, user.recent_class)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from streams.interests import codec
@@ -43,6 +43,17 @@ class ColdUsers:
         record = self._records.pop(user_id, None)
         if record is not None:
             self._budget.add_bytes(-(len(record) + _OVERHEAD))
+
+    def put_all(self, user_ids: Sequence[str], records: Iterable[bytes]) -> None:
+        """Keep users who are not kept here, behind all others."""
+        came = dict(zip(user_ids, records, strict=True))
+        self._records |= came
+        self._budget.add_bytes(sum(map(len, came.values())) + _OVERHEAD * len(came))
+
+    def drop_all(self, user_ids: Iterable[str]) -> None:
+        """Drop users, those who are kept here."""
+        gone = [record for user_id in user_ids if (record := self._records.pop(user_id, None)) is not None]
+        self._budget.add_bytes(-(sum(map(len, gone)) + _OVERHEAD * len(gone)))
 
     def pending(self) -> list[str]:
         """Return the users whose records say that a list is owed."""

@@ -25,9 +25,8 @@ class UserIndex:
     Ids and their rows, by linear probing; an id is known by its SipHash under a key of this process.
 
     >>> index = UserIndex()
-    >>> index.put("a", 7)
-    >>> index.put("b", 8)
-    >>> index.drop("a")
+    >>> index.put(Texts.of(["a", "b"]), np.array([7, 8]))
+    >>> index.drop(Texts.of(["a"]))
     >>> index.find(Texts.of(["b", "a"])).tolist()
     [8, -1]
     """
@@ -45,28 +44,28 @@ class UserIndex:
         _find(self._table, self._key, ids.pool, ids.at, ids.size, rows)
         return rows
 
-    def put(self, user_id: str, row: int) -> None:
-        """Hold an id that is not held."""
-        if 2 * (self._taken + 1) > len(self._table):
-            self._grow()
-        _put(self._table, self._key, np.frombuffer(user_id.encode(), np.uint8), row)
-        self._taken += 1
-        self._held += 1
+    def put(self, ids: Texts, rows: Int64) -> None:
+        """Hold ids that are not held, each once."""
+        if 2 * (self._taken + len(ids)) > len(self._table):
+            self._grow(len(ids))
+        _put(self._table, self._key, ids.pool, ids.at, ids.size, rows)
+        self._taken += len(ids)
+        self._held += len(ids)
 
-    def drop(self, user_id: str) -> None:
-        """Let an id go that is held."""
-        _drop(self._table, self._key, np.frombuffer(user_id.encode(), np.uint8))
-        self._held -= 1
+    def drop(self, ids: Texts) -> None:
+        """Let ids go that are held."""
+        _drop(self._table, self._key, ids.pool, ids.at, ids.size)
+        self._held -= len(ids)
 
     def clear(self) -> None:
         """Let all go."""
         self._table = _empty(_FIRST_PLACES)
         self._taken = self._held = 0
 
-    def _grow(self) -> None:
+    def _grow(self, coming: int) -> None:
         """Make the table anew, with four places for each id and without those that have left."""
         places = _FIRST_PLACES
-        while places < 4 * (self._held + 1):
+        while places < 4 * (self._held + coming):
             places *= 2
         table = _empty(places)
         _copy(self._table, table)
@@ -98,16 +97,18 @@ def _find(table: Records, key: UInt64, pool: UInt8, at: Int32, size: Int32, rows
 
 
 @compiled
-def _put(table: Records, key: UInt64, user_id: UInt8, row: int) -> None:
-    low, high = siphash(user_id, 0, len(user_id), key)
-    place = table[_place(table, low, high)]
-    place.low, place.high, place.row = low, high, row
+def _put(table: Records, key: UInt64, pool: UInt8, at: Int32, size: Int32, rows: Int64) -> None:
+    for number in range(len(rows)):
+        low, high = siphash(pool, at[number], size[number], key)
+        place = table[_place(table, low, high)]
+        place.low, place.high, place.row = low, high, rows[number]
 
 
 @compiled
-def _drop(table: Records, key: UInt64, user_id: UInt8) -> None:
-    low, high = siphash(user_id, 0, len(user_id), key)
-    table[_place(table, low, high)].row = _LEFT
+def _drop(table: Records, key: UInt64, pool: UInt8, at: Int32, size: Int32) -> None:
+    for number in range(len(at)):
+        low, high = siphash(pool, at[number], size[number], key)
+        table[_place(table, low, high)].row = _LEFT
 
 
 @compiled

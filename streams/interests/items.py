@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from streams.catalogue.ids import ItemNames
+from streams.interests.batch import Texts
 from streams.interests.columns import Float32, Int32, Int64, UInt8
 
 
@@ -43,3 +46,12 @@ class ItemVectors(Protocol):
 
     def item_id(self, row: int) -> str:
         """Return the id of a row."""
+
+
+def item_rows(items: ItemVectors, ids: Texts) -> Int32:
+    """Return the row (n,) of each id, made if unknown; UnicodeDecodeError for an id that is not UTF-8."""
+    rows = items.look_up(ids.pool, ids.at, ids.size)
+    missing = np.flatnonzero(rows < 0).tolist()
+    if missing:
+        rows[missing] = items.rows([ids[at] for at in missing])
+    return rows

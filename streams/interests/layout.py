@@ -26,7 +26,7 @@ _ERASED_BIT: Final = 25
 _INTERACTION_BYTES: Final = 22 + 256
 _TALLY_BYTES: Final = 21 + 5 * TYPES + 256
 #: What a copy by words may write beyond its end.
-_SLACK: Final = 8
+SLACK: Final = 8
 #: Users whose memory is fetched at once: some 16 kB, which stay in the first cache until they are written.
 _FETCHED: Final = 16
 
@@ -106,15 +106,15 @@ def words(content: UInt8) -> UInt64:
 def joined(parts: Sequence[bytes]) -> tuple[UInt64, Int64]:
     """Return bytes one behind another, as `words`, and where each part ends."""
     # Two words at least: a single one would be of another type to compiled code, as nobody sees that it is not aligned.
-    content = np.frombuffer(b"".join((*parts, bytes(2 * _SLACK))), np.uint8)
+    content = np.frombuffer(b"".join((*parts, bytes(2 * SLACK))), np.uint8)
     return words(content), np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)))
 
 
 def source(store: Store, names: ItemNames) -> Source:
     """Return the columns and the ids as `write` reads them."""
     pool = names.pool
-    if len(pool) < names.at[-1] + _SLACK:
-        pool = np.concatenate((pool, np.zeros(_SLACK, np.uint8)))
+    if len(pool) < names.at[-1] + SLACK:
+        pool = np.concatenate((pool, np.zeros(SLACK, np.uint8)))
     return Source(store, names.at, words(pool), store.tallies["mass"].view(np.uint64))
 
 
@@ -171,7 +171,7 @@ def write(
         head_first = head_ends[number - 1] if number else 0
         margin_first = margin_ends[number - 1] if number else 0
         head, margin = head_ends[number] - head_first, margin_ends[number] - margin_first
-        most = _START + head + margin + _FIXED_BYTES + _SLACK
+        most = _START + head + margin + _FIXED_BYTES + SLACK
         most += _INTERACTION_BYTES * users[row].recent_n + _TALLY_BYTES * users[row].tally_n
         if at + most > len(out):
             return number

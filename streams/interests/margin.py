@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import insort
-from typing import Final, Literal
+from typing import Final, Literal, final
 
-from streams.interests.codec import encode_margin
+from streams.interests import codec
 from streams.interests.state import Shown, UserState
 
 EXCLUDED_MAX: Final = 1_024
@@ -17,6 +17,7 @@ SEEN_MAX: Final = 256
 Impressed = Literal["applied", "duplicate", "late"]
 
 
+@final
 class Margin:
     """
     The margin of one user; `streams.interests.state.UserState` describes the fields.
@@ -26,14 +27,16 @@ class Margin:
     (True, False, {'a': 5})
     """
 
-    __slots__ = ("_encoded", "excluded", "impressions", "seen", "seen_floor")
+    __slots__ = ("_encoded", "_folded", "_impressions", "_seen", "_seen_floor", "excluded")
 
     def __init__(self) -> None:
         self.excluded: dict[str, int] = {}
-        self.impressions: dict[str, Shown] = {}
-        self.seen: list[tuple[int, int]] = []
-        self.seen_floor: tuple[int, int] = (0, 0)
+        self._impressions: dict[str, Shown] = {}
+        self._seen: list[tuple[int, int]] = []
+        self._seen_floor: tuple[int, int] = (0, 0)
         self._encoded: bytes | None = None
+        #: What the impressions are still to be made of.
+        self._folded: bytes | None = None
 
     @classmethod
     def of(cls, state: UserState) -> Margin | None:
@@ -41,9 +44,48 @@ class Margin:
         if not (state.excluded or state.seen or state.impressions):
             return None
         margin = cls()
-        margin.excluded, margin.impressions = state.excluded, state.impressions
-        margin.seen, margin.seen_floor = state.seen, state.seen_floor
+        margin.excluded, margin._impressions = state.excluded, state.impressions
+        margin._seen, margin._seen_floor = state.seen, state.seen_floor
         return margin
+
+    @classmethod
+    def read(cls, encoded: bytes) -> Margin | None:
+        """
+        Return the margin that bytes stand for, None where there is nothing in it; raises as `codec.decode_margin`.
+
+        The impressions are made when they are asked for: until then they are no objects, of which there would be many.
+        """
+        columns = codec.decode_margin(encoded)
+        if not (columns.excluded or columns.seen_ts or columns.shown):
+            return None
+        margin = cls()
+        margin.excluded = columns.excluded_items()
+        margin._folded = margin._encoded = encoded
+        return margin
+
+    @property
+    def impressions(self) -> dict[str, Shown]:
+        """How often and when last items were rendered."""
+        self._unfold()
+        return self._impressions
+
+    @property
+    def seen(self) -> list[tuple[int, int]]:
+        """Time and hash of the newest impressions, in order."""
+        self._unfold()
+        return self._seen
+
+    @property
+    def seen_floor(self) -> tuple[int, int]:
+        """Greatest time and hash that left `seen`."""
+        self._unfold()
+        return self._seen_floor
+
+    def _unfold(self) -> None:
+        if self._folded is not None:
+            columns, self._folded = codec.decode_margin(self._folded), None
+            self._impressions, self._seen = columns.impressions(), columns.seen()
+            self._seen_floor = columns.seen_floor
 
     def exclude(self, item_id: str, ts_ms: int) -> bool:
         """Exclude an item, however late the event comes; return whether that changed anything."""
@@ -72,7 +114,7 @@ class Margin:
             seen.remove(known)
         insort(seen, mark)
         if leaving := _leaving(seen, lateness_ms):
-            self.seen_floor = seen[leaving - 1]
+            self._seen_floor = seen[leaving - 1]
             del seen[:leaving]
         self._show(items, ts_ms, 1 if known is None else 0)
         self._encoded = None
@@ -85,12 +127,12 @@ class Margin:
             shown[item_id] = Shown(before.times + times, max(before.last_ts_ms, ts_ms))
         if len(shown) > SHOWN_MAX:
             newest = sorted(shown.items(), key=lambda pair: (pair[1].last_ts_ms, pair[0]), reverse=True)
-            self.impressions = dict(newest[:SHOWN_MAX])
+            self._impressions = dict(newest[:SHOWN_MAX])
 
     def encode(self) -> bytes:
         """Return the margin's bytes; made once for each change."""
         if self._encoded is None:
-            self._encoded = encode_margin(self.excluded, self.seen_floor, self.seen, self.impressions)
+            self._encoded = codec.encode_margin(self.excluded, self.seen_floor, self.seen, self.impressions)
         return self._encoded
 
 

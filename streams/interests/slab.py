@@ -8,35 +8,25 @@ fast as checking checksums and users who stay away cost no more than their recor
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from models.ranking import Barred
 from streams import metrics
 from streams.errors import RecordFormatError
-from streams.interests import codec, layout
-from streams.interests.arenas import move_recent, move_tallies, release
+from streams.interests import codec, thawing
 from streams.interests.batch import EventBatch, FoldResult, Texts
 from streams.interests.budget import Budget
 from streams.interests.cold import ColdUsers
-from streams.interests.columns import Batch, Bool, Int32, Int64, Items, Rules, empty_store, with_room, with_rows
+from streams.interests.columns import Batch, Bool, Int64, Items, Rules, Store, with_room
 from streams.interests.fold import APPLIED, DUPLICATE, LATE, REPLACED, fold
-from streams.interests.index import UserIndex
-from streams.interests.items import ItemVectors
-from streams.interests.margin import Margin
+from streams.interests.hot import HotUsers
+from streams.interests.items import ItemVectors, item_rows
 from streams.interests.marks import Marks
-from streams.interests.state import (
-    EXCLUDING_TYPES,
-    NEGATIVE_TYPES,
-    LastList,
-    Tally,
-    UserState,
-    by_type_name,
-)
+from streams.interests.state import EXCLUDING_TYPES, NEGATIVE_TYPES, LastList, UserState, by_type_name
 from streams.interests.writing import Copied, RecordWriter
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.events import IMPRESSION, Event
@@ -44,22 +34,13 @@ from streams.wire.signals import PREVIOUS
 
 #: Items met before a longer pause belong to another session.
 SESSION_GAP_MS: Final = 30 * 60_000
-#: Rows and slots a slab begins with; everything doubles from there.
-_FIRST_ROWS: Final = 256
-_FIRST_SLOTS: Final = 4_096
 #: Share of the hot users that become cold at once when there are too many: the choice is paid once for many.
 _COOL_SHARE: Final = 8
-
-#: What keeps user ids out of `item-events`: the same user reads the same there, the id cannot be read back.
-_USER_HASH: Final = b"freshet-item-ev"
+#: But no more than this, which take some 20 ms, unless more are coming.
+_COOL_MOST: Final = 2_048
 
 _EXCLUDING = np.isin(np.arange(len(EVENT_TYPES)), list(EXCLUDING_TYPES))
 _OUTCOMES: Final = {DUPLICATE: "duplicates", APPLIED: "applied", LATE: "late", REPLACED: "duplicates"}
-
-
-def user_hash(user_id: str) -> int:
-    """Return the 64 bits that stand for a user on `item-events`."""
-    return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=8, person=_USER_HASH).digest(), "little")
 
 
 class Slab:
@@ -68,8 +49,6 @@ class Slab:
 
     Attributes
     ----------
-    user_ids
-        Id of the user in each row; empty for rows that are free.
     erased
         When each erased user was erased, ms: records appended up to then are not theirs. A user of whom nothing else
         is left is only here.
@@ -79,7 +58,6 @@ class Slab:
     """
 
     def __init__(self, settings: Settings, items: ItemVectors, budget: Budget | None = None) -> None:
-        self.user_ids: list[str] = []
         self._items = items
         self.budget = budget or Budget(settings.max_hot_users, settings.max_state_bytes)
         self.marks = Marks(self.budget)
@@ -93,15 +71,21 @@ class Slab:
             half_lives_ms=1000.0
             * np.array([settings.half_life_short_s, settings.half_life_long_s, settings.half_life_negative_s]),
         )
-        self._hot: dict[str, int] = {}
-        self._index = UserIndex()
+        self._hot = HotUsers(items, self.budget)
         self._cold = ColdUsers(self.budget)
-        self._free: list[int] = []
-        self._heads: list[bytes] = []
-        self._margins: dict[int, Margin] = {}
         self._runs = 0
         self._writer = RecordWriter()
-        self.store = empty_store(_FIRST_SLOTS, items.dim)
+        self._reader = thawing.RecordReader(items)
+
+    @property
+    def store(self) -> Store:
+        """The columns of the hot users."""
+        return self._hot.store
+
+    @property
+    def user_ids(self) -> list[str]:
+        """Id of the user in each row; empty for rows that are free."""
+        return self._hot.user_ids
 
     # Folding
 
@@ -115,8 +99,8 @@ class Slab:
         """
         # Step 1.
         self._runs += 1
-        rows = self._find(batch.users, len(batch.impressions))
-        items = self._item_rows(batch.items)
+        rows, shown_to = self._find(batch.users, [event.user_id for event in batch.impressions])
+        items = item_rows(self._items, batch.items)
         self.fit_vectors()
         # Step 2.
         count = len(rows)
@@ -125,11 +109,11 @@ class Slab:
         columns = Batch(rows, batch.ts, batch.event_hash, items, batch.kind)
         done = 0
         while (done := fold(self.store, self.rules, self.items(), columns, done, outcome, previous)) < count:
-            self.store = with_room(self.store)
+            self._hot.store = with_room(self.store)
         changed = (outcome == APPLIED) | (outcome == REPLACED)
         # Step 3.
         for at in np.flatnonzero(_EXCLUDING[batch.kind]).tolist():
-            margin = self._margin(int(rows[at]))
+            margin = self._hot.margin(int(rows[at]))
             changed[at] |= margin.exclude(batch.items[at], int(batch.ts[at]))
         self.store.users["changed"][rows[changed]] = True
         result = FoldResult(rows, items, outcome, previous, changed)
@@ -137,17 +121,15 @@ class Slab:
         for code in np.flatnonzero(codes).tolist():
             counts: Counter[str] = getattr(result, _OUTCOMES[code % len(_OUTCOMES)])
             counts[EVENT_TYPES[code // len(_OUTCOMES)]] += int(codes[code])
-        for event in batch.impressions:
-            self._impress(event, result)
+        for row, event in zip(shown_to.tolist(), batch.impressions, strict=True):
+            self._impress(row, event, result)
         return result
 
-    def _impress(self, event: Event, result: FoldResult) -> None:
-        (row,) = self._rows([event.user_id]).tolist()
+    def _impress(self, row: int, event: Event, result: FoldResult) -> None:
         users = self.store.users
-        outcome, changed = self._margin(row).impress(event.ts_ms, event.event_hash, event.items, self._lateness_ms)
+        outcome, changed = self._hot.margin(row).impress(event.ts_ms, event.event_hash, event.items, self._lateness_ms)
         counts = {"applied": result.applied, "late": result.late, "duplicate": result.duplicates}[outcome]
         counts[EVENT_TYPES[IMPRESSION]] += 1
-        users["used_at"][row] = self._runs
         users["changed"][row] |= changed
         if outcome == "applied":
             users["counts"][row, IMPRESSION] += 1
@@ -161,22 +143,19 @@ class Slab:
 
     def fit_vectors(self) -> None:
         """Follow another encoder's dimension: nothing of the old space stays."""
-        if self.store.sums.shape[2] != self._items.dim:
-            self.store = self.store._replace(sums=np.zeros((len(self.user_ids), 2, self._items.dim), np.float32))
-            self.store.users["stale"] = True
+        self._hot.fit_vectors()
 
     # Reading and serving
 
     def row(self, user_id: str) -> int | None:
         """Return the row of a user, making the user hot; None for one never met."""
-        row = self._hot.get(user_id)
-        if row is None and user_id in self._cold:
-            row = self._enter(user_id)
-        return row
+        if user_id in self._cold:
+            self._enter([user_id])
+        return self._hot.row_of.get(user_id)
 
     def excluded_items(self, rows: Int64) -> Barred:
         """Return the rows of the items that hot users purchased and disliked."""
-        margins = [self._margins.get(row) for row in rows.tolist()]
+        margins = [self._hot.margins.get(row) for row in rows.tolist()]
         ids = [list(margin.excluded) if margin is not None else [] for margin in margins]
         found = self._items.find([item_id for of_user in ids for item_id in of_user]).astype(np.int32)
         return Barred(found, np.cumsum([len(of_user) for of_user in ids], dtype=np.int64))
@@ -187,12 +166,12 @@ class Slab:
 
     def last_list(self, row: int) -> LastList | None:
         """Return the list a hot user was served last."""
-        return codec.decode_head(self._heads[row])
+        return codec.decode_head(self._hot.heads[row])
 
     def serve(self, row: int, last_list: LastList) -> None:
         """Remember the list that was published; the user's record changes with it."""
         users = self.store.users
-        self._heads[row] = codec.encode_head(last_list)
+        self._hot.heads[row] = codec.encode_head(last_list)
         users["owed"][row] = False
         users["changed"][row] = True
 
@@ -206,7 +185,7 @@ class Slab:
             When the restored record passed its checksum but does not hold a state.
 
         """
-        if user_id in self._hot:
+        if user_id in self._hot.row_of:
             return codec.decode(self.encode(user_id))
         record = self._cold.get(user_id)
         if record is None and user_id in self.erased:
@@ -252,18 +231,8 @@ class Slab:
     def copy(self, rows: Int64, owed: Sequence[bool] | Bool) -> Copied:
         """Copy what the records of these rows are made of; `owed` says whose list is, and is kept for `pending`."""
         self.store.users["owed"][rows] = owed
-        numbers = rows.tolist()
-        user_ids = [self.user_ids[row] for row in numbers]
-        erased_at_ms = np.zeros(len(rows), np.int64)
-        if self.erased:
-            erased_at_ms[:] = [self.erased.get(user_id, 0) for user_id in user_ids]
-        margins = self._margins
-        around = layout.Around(
-            self.store.users["owed"][rows],
-            erased_at_ms,
-            *layout.joined([self._heads[row] for row in numbers]),
-            *layout.joined([margins[row].encode() if row in margins else b"" for row in numbers]),
-        )
+        user_ids = [self.user_ids[row] for row in rows.tolist()]
+        around = self._hot.around(rows, user_ids, self.store.users["owed"][rows], self.erased)
         return Copied(user_ids, self._writer.write(self.store, self._items.names, rows, around))
 
     def encode(self, user_id: str) -> bytes:
@@ -276,7 +245,7 @@ class Slab:
             For a user never met.
 
         """
-        row = self._hot.get(user_id)
+        row = self._hot.row_of.get(user_id)
         if row is None:
             return self._cold[user_id]
         rows = np.array([row], np.int64)
@@ -290,130 +259,54 @@ class Slab:
 
     # Rows
 
-    def _find(self, user_ids: Texts, others: int) -> Int64:
-        """Return the row of each user, making rows for those who have none, with room for that and for others."""
-        rows = self._index.find(user_ids)
-        self.store.users["used_at"][rows[rows >= 0]] = self._runs
+    def _find(self, user_ids: Texts, others: Sequence[str]) -> tuple[Int64, Int64]:
+        """Return the row of each user of a run, and of each other one, making rows for those who have none."""
+        rows = self._hot.find(user_ids)
+        row_of, used_at = self._hot.row_of, self.store.users["used_at"]
+        used_at[rows[rows >= 0]] = self._runs
+        used_at[[row_of[user_id] for user_id in others if user_id in row_of]] = self._runs
         missing = np.flatnonzero(rows < 0).tolist()
-        self._make_room(len(missing) + others)
+        self._make_room(len(missing) + len(others))
         if missing:
             rows[missing] = self._rows([user_ids[at] for at in missing])
-        return rows
-
-    def _item_rows(self, item_ids: Texts) -> Int32:
-        """Return the row of each item, making rows for those never met."""
-        rows = self._items.look_up(item_ids.pool, item_ids.at, item_ids.size)
-        missing = np.flatnonzero(rows < 0).tolist()
-        if missing:
-            rows[missing] = self._items.rows([item_ids[at] for at in missing])
-        return rows
+        return rows, self._rows(others)
 
     def _rows(self, user_ids: Sequence[str]) -> Int64:
         """Return the row of each user, making rows for those who have none."""
-        found: list[Any] = list(map(self._hot.get, user_ids))
-        if None in found:
-            for at, row in enumerate(found):
-                if row is None:
-                    user_id = user_ids[at]
-                    known = self._hot.get(user_id)
-                    found[at] = self._enter(user_id) if known is None else known
-        return np.array(found, np.int64)
+        row_of = self._hot.row_of
+        self._enter([user_id for user_id in dict.fromkeys(user_ids) if user_id not in row_of])
+        return np.array([row_of[user_id] for user_id in user_ids], np.int64)
 
-    def _enter(self, user_id: str) -> int:
-        """Give a user a row: empty, or filled from the cold record."""
-        record = self._cold.get(user_id)
-        state = None if record is None else codec.decode(record)
-        if not self._free:
-            self._grow_rows()
-        row = self._free.pop()
-        self.user_ids[row] = user_id
-        self._hot[user_id] = row
-        self._index.put(user_id, row)
-        self._heads[row] = codec.NO_HEAD
-        users = self.store.users
-        users["user_hash"][row] = user_hash(user_id)
-        users["items_revision"][row] = self._items.revision
-        users["used_at"][row] = self._runs
-        self.budget.hot_users += 1
-        if state is not None:
-            self._cold.drop(user_id)
-            self._load(row, state)
-        return row
-
-    def _load(self, row: int, state: UserState) -> None:
-        """Fill an empty row from a state; its vectors are made when they are asked for."""
-        users = self.store.users
-        self._heads[row] = codec.encode_head(state.last_list)
-        users["owed"][row] = state.pending
-        users["floor_ts"][row], users["floor_hash"][row] = state.floor
-        users["first_ts"][row] = state.first_ts_ms
-        users["counts"][row] = state.counts
-        users["stale"][row] = True
-        if (margin := Margin.of(state)) is not None:
-            self._margins[row] = margin
-        self.store = with_room(self.store)
-        if state.recent:
-            move_recent(self.store, row, len(state.recent))
-            first = int(users["recent_at"][row])
-            span = slice(first, first + len(state.recent))
-            recents = self.store.recents
-            recents["ts"][span] = [one.ts_ms for one in state.recent]
-            self.store.hashes[span] = np.array([one.event_hash for one in state.recent], np.uint64)
-            recents["item"][span] = self._items.rows([one.item_id for one in state.recent])
-            recents["kind"][span] = [one.type_code for one in state.recent]
-            users["recent_n"][row] = len(state.recent)
-        if state.items:
-            move_tallies(self.store, row, len(state.items))
-            first = int(users["tally_at"][row])
-            self._load_tallies(slice(first, first + len(state.items)), state.items)
-            users["tally_n"][row] = len(state.items)
-
-    def _load_tallies(self, span: slice, items: dict[str, Tally]) -> None:
-        tallies = self.store.tallies
-        self.store.tally_items[span] = self._items.rows(list(items))
-        tallies["ts"][span] = [tally.last_ts_ms for tally in items.values()]
-        tallies["mass"][span] = [tally.mass for tally in items.values()]
-        tallies["counts"][span] = [tally.counts for tally in items.values()]
-
-    def _margin(self, row: int) -> Margin:
-        margin = self._margins.get(row)
-        if margin is None:
-            margin = self._margins[row] = Margin()
-        return margin
+    def _enter(self, user_ids: Sequence[str]) -> None:
+        """Give users who are not hot, each named once, a row: empty, or filled from the cold record."""
+        for first in range(0, len(user_ids), thawing.AT_ONCE):
+            entering = user_ids[first : first + thawing.AT_ONCE]
+            records = list(map(self._cold.get, entering))
+            cold = [record for record in records if record is not None]
+            thawed = self._reader.read(cold) if cold else None
+            rows = self._hot.enter(entering, self._runs)
+            if thawed is not None:
+                self._hot.fill(rows[[record is not None for record in records]], thawed)
+                self._cold.drop_all(entering)
 
     def _make_room(self, coming: int) -> None:
         """Let the hot users met longest ago become cold when those who come may be too many."""
         excess = self.budget.hot_users + coming - self.budget.max_hot_users
-        if excess <= 0 or not self._hot:
+        if excess <= 0:
             return
-        users = self.store.users
-        rows = np.fromiter(self._hot.values(), np.int64, len(self._hot))
-        count = min(len(rows), max(excess, len(rows) // _COOL_SHARE))
-        # A changed row's next record is still to be written, which is done from columns; the others are in this run.
-        rows = rows[~users["changed"][rows] & (users["used_at"][rows] < self._runs)]
-        rows = rows[np.argsort(users["used_at"][rows], kind="stable")][:count]
-        owed = users["owed"][rows].tolist()
-        copied = self.copy(rows, owed)
-        for row, user_id, record in zip(rows.tolist(), copied.user_ids, copied.values(), strict=True):
-            self._leave(row, user_id)
-            self._cold.put(user_id, record)
-        metrics.USERS_COOLED.inc(len(rows))
-
-    def _leave(self, row: int, user_id: str) -> None:
-        del self._hot[user_id]
-        self._index.drop(user_id)
-        self._margins.pop(row, None)
-        self.user_ids[row] = ""
-        self._heads[row] = codec.NO_HEAD
-        release(self.store, row)
-        self._free.append(row)
-        self.budget.hot_users -= 1
+        hot = len(self._hot.row_of)
+        rows = self._hot.idle(self._runs, max(excess, min(hot // _COOL_SHARE, _COOL_MOST)))
+        if len(rows):
+            copied = self.copy(rows, self.store.users["owed"][rows])
+            self._cold.put_all(copied.user_ids, copied.values())
+            self._hot.leave(rows)
+            metrics.USERS_COOLED.inc(len(rows))
 
     def forget(self, user_id: str) -> None:
         """Drop all that is held of a user, but for the mark of an erasure."""
-        row = self._hot.get(user_id)
+        row = self._hot.row_of.get(user_id)
         if row is not None:
-            self._leave(row, user_id)
+            self._hot.leave(np.array([row], np.int64))
         else:
             self._cold.drop(user_id)
 
@@ -457,26 +350,16 @@ class Slab:
 
     def close(self) -> None:
         """Give everything back to the budget."""
-        self.budget.hot_users -= len(self._hot)
         self._hot.clear()
-        self._index.clear()
         self._cold.clear()
         self.marks.clear()
 
-    def _grow_rows(self) -> None:
-        before = len(self.user_ids)
-        rows = max(_FIRST_ROWS, 2 * before)
-        self.store = with_rows(self.store, rows)
-        self.user_ids.extend([""] * (rows - before))
-        self._heads.extend([codec.NO_HEAD] * (rows - before))
-        self._free.extend(range(rows - 1, before - 1, -1))
-
     def __len__(self) -> int:
-        return len(self._hot) + len(self._cold)
+        return len(self._hot.row_of) + len(self._cold)
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._hot
+        yield from self._hot.row_of
         yield from self._cold
 
     def __contains__(self, user_id: object) -> bool:
-        return user_id in self._hot or user_id in self._cold
+        return user_id in self._hot.row_of or user_id in self._cold

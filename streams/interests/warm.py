@@ -6,6 +6,7 @@ import numpy as np
 
 from models.ranking import RankingParameters
 from streams.catalogue.matrix import Catalogue
+from streams.interests.arenas import move_recent, move_tallies
 from streams.interests.budget import Budget
 from streams.interests.ingest import Ingest
 from streams.interests.marks import Marks
@@ -27,7 +28,7 @@ _BATCH = bytes((12, 0, 0, 0, 1, 1, 0))
 
 
 def warm() -> None:
-    """Read, fold, write, forget, gather and tell users in a slab of its own: that calls every compiled function."""
+    """Read, fold, write, forget, thaw, gather and tell users in a slab of its own: that calls all that is compiled."""
     settings = Settings()
     read_batch(_BATCH, 1, 0, _NOW_MS, log_append=False)
     value = b'{"event_id":"e","user_id":"%d","item_id":"i","ts":%d}'
@@ -40,4 +41,7 @@ def warm() -> None:
     record = slab.encode("0")
     slab.restore(b"0", record)
     slab.row("0")
+    # A record of another version is read by plain Python, which calls these.
+    move_recent(slab.store, 0, 1)
+    move_tallies(slab.store, 0, 1)
     routed(item_events([ItemEvent(1, "i", 1, 1)]), np.zeros(1, np.int32))

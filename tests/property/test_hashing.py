@@ -61,10 +61,10 @@ def test_an_index_of_users_is_a_dictionary(steps: list[tuple[bool, str]]) -> Non
     index, held = UserIndex(), dict[str, int]()
     for row, (comes, user_id) in enumerate(steps):
         if comes and user_id not in held:
-            index.put(user_id, row)
+            index.put(Texts.of([user_id]), np.array([row]))
             held[user_id] = row
         elif not comes and user_id in held:
-            index.drop(user_id)
+            index.drop(Texts.of([user_id]))
             del held[user_id]
     asked = [*sorted({user_id for _, user_id in steps}), "never"]
 
@@ -74,10 +74,10 @@ def test_an_index_of_users_is_a_dictionary(steps: list[tuple[bool, str]]) -> Non
 def test_an_index_of_users_grows_past_those_who_left() -> None:
     """Thousands who came and left do not keep the table from finding the others, nor make it grow."""
     index = UserIndex()
-    index.put("stays", 1)
+    index.put(Texts.of(["stays"]), np.array([1]))
     for number in range(5_000):
-        index.put(f"u{number}", number)
-        index.drop(f"u{number}")
+        index.put(Texts.of([f"u{number}"]), np.array([number]))
+        index.drop(Texts.of([f"u{number}"]))
 
     assert [1, -1] == index.find(Texts.of(["stays", "u4999"])).tolist()
     assert len(index._table) == 1_024
