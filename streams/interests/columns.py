@@ -40,6 +40,10 @@ TALLY_SIZES: Final = np.array([8, 32, 96, TALLIES_MAX + 1], np.int64)
 
 NO_BLOCK: Final = -1
 
+#: Rows whose sums there is room for at once, 200 MB for vectors of 384: memory is taken only when a row is used, and
+#: copying the sums of many users into a longer array would take as long as folding thousands of events.
+_SUMS_ROWS: Final = 65_536
+
 
 #: One user, a row. One array of records and not an array for each field: an event touches most fields of one user, and
 #: a row is three lines of a core's cache where twenty columns would be twenty.
@@ -149,7 +153,7 @@ class Store(NamedTuple):
     tallies, tally_items
         (slots,) `TALLY` and int32 item row, an arena.
     sums
-        (rows, 2, dim) float32, short and long.
+        (rows or more, 2, dim) float32, short and long.
 
     """
 
@@ -196,7 +200,8 @@ def with_rows(store: Store, rows: int) -> Store:
     users = _grown(store.users, rows)
     users["recent_class"][before:] = NO_BLOCK
     users["tally_class"][before:] = NO_BLOCK
-    return store._replace(users=users, sums=_grown(store.sums, rows))
+    sums = store.sums if rows <= len(store.sums) else _grown(store.sums, max(rows, _SUMS_ROWS))
+    return store._replace(users=users, sums=sums)
 
 
 def with_room(store: Store) -> Store:
