@@ -128,7 +128,7 @@ _ALL = (
     _per_user("user-state", "user_id", "binary changelog of UserState"),
     _per_user("recommendations", "user_id, or user_id 0x1F surface", "JSON lists"),
     _compacted("experiments", "experiment key", "JSON experiment definitions"),
-    _compacted("models", "key", "JSON: which encoder fingerprint is served"),
+    _compacted("models", "served, or a fingerprint", "JSON: which encoder fingerprint is served, and its model"),
     Topic(
         "dead-letters",
         "source topic",

@@ -12,20 +12,14 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams import metrics
-from streams.catalogue.records import (
-    SERVED_KEY,
-    CatalogueRecord,
-    ResetVectors,
-    Served,
-    decode_record,
-    decode_served,
-)
+from streams.catalogue.records import CatalogueRecord, StageSpace, SwitchSpace, VectorGone, decode_record
 from streams.errors import DependencyError, FreshetError, RecordFormatError, TopicMismatchError
 from streams.kafka.bulk_read import reader
 from streams.kafka.deadline import Deadline
 from streams.kafka.passing import passes
 from streams.settings import Settings
 from streams.topics import full_name
+from streams.wire.models import SERVED_KEY, Served, decode_served
 
 _LOG = structlog.get_logger(__name__)
 
@@ -51,7 +45,9 @@ class Follower:
     These are `items`, `item-vectors`, `item-signals`, `experiments`, `models`, and `item-sightings` where the settings
     accept items from events.
     `models` is read to its end first: its record `served` names the vector space whose vectors count. When it
-    changes, `ResetVectors` is handed over and all vectors are read again.
+    changes, `item-vectors` is read again from its beginning: the new space is staged beside the old one, whose new
+    vectors are still handed over, and `SwitchSpace` follows once the end of every partition was reached. So lists are
+    made in the old space until the new one is complete, however long that takes; both are in memory meanwhile.
 
     Parameters
     ----------
@@ -79,6 +75,13 @@ class Follower:
             followed.append("item-sightings")
         self._names = {full_name(settings, name): name for name in followed}
         self._served: Served | None = None
+        self._staged: Served | None = None
+        self._began_s = 0.0
+        #: Partitions of vectors whose end was not reached since the staged space is read.
+        self._unstaged: set[Place] = set()
+        #: Vectors of the served space below these offsets were handed over before.
+        self._handed: dict[Place, int] = {}
+        self._places: set[Place] = set()
         self._next: dict[Place, int] = {}
         self._unread: set[Place] = set()
         self._assigned: set[Place] = set()
@@ -117,7 +120,8 @@ class Follower:
             self.error = error
 
     def _follow(self, consumer: Consumer) -> None:
-        places = self._places(consumer)
+        self._places |= self._find_places(consumer)
+        places = self._places
         models = full_name(self._settings, "models")
         self._next = {place: OFFSET_BEGINNING for place in places if place[0] == models}
         self._assign(consumer)
@@ -130,13 +134,13 @@ class Follower:
                     fresh = places - set(self._next)
                     self._next.update(dict.fromkeys(fresh, OFFSET_BEGINNING))
                     self._assign(consumer)
-                if not self._unread and self._drain(0):
+                if not self._unread and self._staged is None and self._drain(0):
                     self.loaded.set()
                     _LOG.info("catalogue loaded", served=self._served.fingerprint if self._served else None)
             if self._clock() - answered > _PROBE_INTERVAL_S:
                 answered = self._probe(consumer, probe, answered)
 
-    def _places(self, consumer: Consumer) -> set[Place]:
+    def _find_places(self, consumer: Consumer) -> set[Place]:
         """Return every followed partition."""
         deadline = Deadline(self._settings.kafka_timeout_s, self._clock)
         while True:
@@ -152,7 +156,7 @@ class Follower:
 
     def _counts(self, place: Place) -> bool:
         """Whether a partition is read now: vectors are only while it is known which of them count."""
-        return self._names[place[0]] != "item-vectors" or self._served is not None
+        return self._names[place[0]] != "item-vectors" or self._served is not None or self._staged is not None
 
     def _assign(self, consumer: Consumer) -> None:
         """
@@ -168,14 +172,21 @@ class Follower:
             if not self.loaded.is_set():
                 self._unread.update(fresh)
 
-    def _reread_vectors(self, consumer: Consumer) -> None:
-        """Read the vectors again from their beginning, where any were read."""
-        for place, offset in self._next.items():
-            if self._names[place[0]] == "item-vectors" and offset != OFFSET_BEGINNING:
+    def _stage(self, consumer: Consumer) -> None:
+        """Begin to read the staged space: vectors from their beginning."""
+        self._unstaged = {place for place in self._places if self._names[place[0]] == "item-vectors"}
+        for place in self._unstaged & self._assigned:
+            offset = self._next[place]
+            try:
+                # Empty partitions too: their end was told before, and is told again after a seek only.
                 consumer.seek(TopicPartition(*place, OFFSET_BEGINNING))
+            except KafkaException as error:
+                # Assigned a moment ago and not begun: it will be read from its beginning.
+                if offset != OFFSET_BEGINNING or error.args[0].code() != KafkaError._STATE:  # noqa: SLF001 -- public
+                    raise
+            if offset != OFFSET_BEGINNING:
+                self._handed[place] = max(offset, self._handed.get(place, 0))
                 self._next[place] = OFFSET_BEGINNING
-                if not self.loaded.is_set():
-                    self._unread.add(place)
 
     def _step(self, consumer: Consumer) -> None:
         """Read what is there, wait a moment where nothing is, and hand over what it says."""
@@ -183,16 +194,26 @@ class Follower:
         first = consumer.poll(_POLL_S)
         if first is None:
             return
-        served = self._served
+        staged = self._staged
         records = self._decode([first, *consumer.consume(MAX_BATCH - 1, timeout=0)])
+        if self._staged is not staged:
+            if self._staged is not None:
+                self._stage(consumer)
+            self._assign(consumer)
+        elif staged is not None and not self._unstaged:
+            records.append(self._switch(staged))
         if records:
             future = self._on_batch(records)
             if future is not None:
                 self._outstanding.append(future)
             self._drain(MAX_OUTSTANDING)
-        if self._served != served:
-            self._reread_vectors(consumer)
-            self._assign(consumer)
+
+    def _switch(self, staged: Served) -> SwitchSpace:
+        self._served, self._staged = staged, None
+        self._handed.clear()
+        took_s = round(self._clock() - self._began_s, 2)
+        _LOG.info("vector space switched", fingerprint=staged.fingerprint, model=staged.model, seconds=took_s)
+        return SwitchSpace()
 
     def _decode(self, messages: Sequence[Message]) -> list[CatalogueRecord]:
         records: list[CatalogueRecord] = []
@@ -206,7 +227,7 @@ class Follower:
             name = self._names[topic]
             counts[name] += 1
             try:
-                record = self._read(name, message.key(), message.value())
+                record = self._read(name, message)
             except RecordFormatError as problem:
                 metrics.CATALOGUE_DAMAGED.labels(name).inc()
                 _LOG.warning(
@@ -219,24 +240,39 @@ class Follower:
             metrics.CATALOGUE_RECORDS.labels(name).inc(count)
         return records
 
-    def _read(self, name: str, key: bytes | None, value: bytes | None) -> CatalogueRecord | None:
-        if name != "models":
-            return decode_record(name, key, value, self._served)
+    def _read(self, name: str, message: Message) -> CatalogueRecord | None:
+        key, value = message.key(), message.value()
+        if name == "models":
+            return self._read_model(key, value)
+        if name != "item-vectors":
+            return decode_record(name, key, value, None)
+        known = message.offset() < self._handed.get((message.topic(), message.partition()), 0)
+        record = decode_record(name, key, value, None if known else self._served, self._staged)
+        if isinstance(record, VectorGone) and not record.staged and self._staged is not None:
+            # The old space may be retired already; it is ranked in until the new one is complete.
+            return None
+        return record
+
+    def _read_model(self, key: bytes | None, value: bytes | None) -> StageSpace | None:
         if key != SERVED_KEY:
             return None
         if value is None:
             # Without a successor the old space stays the best there is.
             raise RecordFormatError("the served model was deleted; the last one stays in use")
-        served = decode_served(value)
-        if served == self._served:
+        named = decode_served(value)
+        if named.same_space(self._staged or self._served):
             return None
-        self._served = served
-        return ResetVectors(served)
+        # Back to the served space before the new one was complete: nothing is to be loaded.
+        self._staged = None if named.same_space(self._served) else named
+        self._began_s = self._clock()
+        return StageSpace(self._staged)
 
     def _mind(self, error: KafkaError, message: Message) -> None:
         """Note the end of a partition; let what passes by itself pass; raise for the rest."""
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- public constant
-            self._unread.discard((message.topic(), message.partition()))
+            place = (message.topic(), message.partition())
+            self._unread.discard(place)
+            self._unstaged.discard(place)
         elif not passes(error):
             raise DependencyError(f"following {message.topic()} failed: {error.str()}")
         else:

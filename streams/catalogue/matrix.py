@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.quantisation import Quantised, encode_row, uncoded
+from models.quantisation import Quantised
 from streams import metrics
 from streams.catalogue.ids import ItemIds, ItemNames
 from streams.catalogue.neighbours import Neighbours
@@ -26,14 +26,16 @@ from streams.catalogue.records import (
     ItemGone,
     ItemSource,
     ItemTold,
-    ResetVectors,
-    Served,
     SignalsGone,
     SignalsTold,
+    StageSpace,
+    SwitchSpace,
     VectorGone,
     VectorTold,
 )
+from streams.catalogue.space import VectorSpace
 from streams.wire.items import Item
+from streams.wire.models import Served
 from streams.wire.signals import Neighbour
 
 Floats = npt.NDArray[np.float32]
@@ -52,8 +54,6 @@ class Applied:
     ----------
     vectors
         Items that got a vector or another one: users who wait for it are due.
-    reset
-        True when the vector space changed: every user's vectors are void.
     cards
         Items whose card is new or changed.
     experiments
@@ -62,7 +62,6 @@ class Applied:
     """
 
     vectors: list[str] = field(default_factory=list)
-    reset: bool = False
     cards: list[Item] = field(default_factory=list)
     experiments: list[ExperimentTold] = field(default_factory=list)
 
@@ -76,6 +75,8 @@ class View(NamedTuple):
 
     Attributes
     ----------
+    fingerprint
+        Of the encoder whose vectors they are; empty while none is known.
     vectors
         (rows, dim) float32.
     coded
@@ -93,6 +94,7 @@ class View(NamedTuple):
 
     """
 
+    fingerprint: str
     vectors: Floats
     coded: Quantised
     popularity: Floats
@@ -106,13 +108,12 @@ class Catalogue:
     """
     Items by row; a row, once given, is the item's for good.
 
+    One vector space is served at a time. Another is loaded beside it (`stage`) and takes its place when it is complete
+    (`switch`), in one step and without copying a vector.
+
     Attributes
     ----------
-    vectors
-        (capacity, dim) float32 unit rows; zeros where no vector is known.
-    coded
-        Their codes, for the search.
-    has_vector, in_stock
+    in_stock
         (capacity,) bool.
     listed
         (capacity,) bool: the shop, or while it says nothing a sighting, told of the item, and it is not deleted.
@@ -126,26 +127,22 @@ class Catalogue:
         Grows with each change of popularity.
     followers, neighbours
         What follows an item in sessions, and its fitted neighbours.
-    served
-        The vector space in use; None while unknown.
 
     """
 
     def __init__(self, dim: int | None = None, *, half_life_popularity_s: float = 14 * 86400.0) -> None:
-        self.served: Served | None = None
         self.revision = 0
         self.signals_revision = 0
         self.followers = Neighbours()
         self.neighbours = Neighbours()
-        self.vectors: Floats = np.zeros((_FIRST_CAPACITY, dim or 0), np.float32)
-        self.coded = uncoded(*self.vectors.shape)
-        self.has_vector = np.zeros(_FIRST_CAPACITY, np.bool_)
         self.listed = np.zeros(_FIRST_CAPACITY, np.bool_)
         self.in_stock = np.zeros(_FIRST_CAPACITY, np.bool_)
         self.trend: Floats = np.zeros(_FIRST_CAPACITY, np.float32)
         self.changed_at = np.zeros(_FIRST_CAPACITY, np.int64)
         # log2(mass) + ref / half-life compares masses of different times without a clock: both decay alike.
         self._demand = np.full(_FIRST_CAPACITY, -np.inf, np.float64)
+        self._space = VectorSpace(None, dim or 0, _FIRST_CAPACITY)
+        self._staged: VectorSpace | None = None
         self._half_life_ms = half_life_popularity_s * 1000.0
         self._popularity: Floats | None = None
         self._ids = ItemIds()
@@ -159,9 +156,29 @@ class Catalogue:
         return len(self._ids)
 
     @property
+    def served(self) -> Served | None:
+        """The vector space in use; None while unknown."""
+        return self._space.served
+
+    @property
+    def vectors(self) -> Floats:
+        """Unit rows (capacity, dim) float32 of the served space; zeros where no vector is known."""
+        return self._space.vectors
+
+    @property
+    def coded(self) -> Quantised:
+        """The codes of `vectors`, for the search."""
+        return self._space.coded
+
+    @property
+    def has_vector(self) -> npt.NDArray[np.bool_]:
+        """Which rows have a vector in the served space, (capacity,) bool."""
+        return self._space.has_vector
+
+    @property
     def dim(self) -> int:
         """Dimension of the vectors; 0 while no vector space is known."""
-        return int(self.vectors.shape[1])
+        return self._space.dim
 
     @property
     def popularity(self) -> Floats:
@@ -192,7 +209,9 @@ class Catalogue:
     def view(self) -> View:
         """Return the catalogue as it stands now; call it where rows are given out, use it in another thread."""
         count = len(self._ids)
+        served = self.served
         return View(
+            served.fingerprint if served else "",
             self.vectors[:count],
             self.coded.first(count),
             self.popularity[:count],
@@ -275,7 +294,7 @@ class Catalogue:
 
     def set_vector(self, item_id: str, vector: Floats) -> bool:
         """
-        Take a unit vector (dim,); return whether it is new or another one.
+        Take a unit vector (dim,) of the served space; return whether it is new or another one.
 
         Raises
         ------
@@ -284,35 +303,40 @@ class Catalogue:
 
         """
         row = self.row(item_id)
-        if vector.shape != (self.dim,):
-            raise ValueError(f"a vector of shape {vector.shape} does not fit dimension {self.dim}")
-        if self.has_vector[row] and np.array_equal(self.vectors[row], vector):
+        if not self._space.set(row, vector):
             return False
-        self.vectors[row] = vector
-        encode_row(self.vectors, row, self.coded)
-        self.has_vector[row] = True
         self._vector_changed(row)
         return True
 
     def drop_vector(self, item_id: str) -> bool:
-        """Forget an item's vector; return whether there was one."""
+        """Forget an item's vector in the served space; return whether there was one."""
         row = self._ids.row_of.get(item_id, -1)
-        if row < 0 or not self.has_vector[row]:
+        if row < 0 or not self._space.drop(row):
             return False
-        self.vectors[row] = 0
-        encode_row(self.vectors, row, self.coded)
-        self.has_vector[row] = False
         self._vector_changed(row)
         return True
 
-    def reset_vectors(self, served: Served) -> None:
-        """Forget every vector and take another vector space."""
+    def stage(self, served: Served | None) -> None:
+        """Make room for another vector space beside the served one; None gives up the one there is."""
+        self._staged = None if served is None else VectorSpace(served, served.dim, len(self.listed))
+
+    def stage_vector(self, item_id: str, vector: Floats | None) -> None:
+        """Take or forget (None) an item's vector in the staged space; nothing that is ranked changes."""
+        assert self._staged is not None
+        row = self.row(item_id)
+        if vector is None:
+            self._staged.drop(row)
+        else:
+            self._staged.set(row, vector)
+
+    def switch(self) -> list[str]:
+        """Serve the staged space, the whole of it at once; return the items that had no vector before."""
+        assert self._staged is not None
+        old, new = self._space, self._staged
+        self._space, self._staged = new, None
         self.revision += 1
-        self.served = served
-        self.vectors = np.zeros((len(self.listed), served.dim), np.float32)
-        self.coded = uncoded(*self.vectors.shape)
-        self.changed_at[self.has_vector] = self.revision
-        self.has_vector[:] = False
+        self.changed_at[old.has_vector | new.has_vector] = self.revision
+        return [self.item_id(row) for row in np.flatnonzero(new.has_vector & ~old.has_vector).tolist()]
 
     def set_signals(self, item_id: str, popularity_mass: float, ref_ts_ms: int, trend: float = 0.0) -> None:
         """Take an item's decayed mass as it was at `ref_ts_ms`, and its trend."""
@@ -331,9 +355,8 @@ class Catalogue:
         vectors: dict[str, None] = {}
         for record in records:
             match record:
-                case VectorTold(item_id=item_id, vector=vector):
-                    if self.set_vector(item_id, vector):
-                        vectors[item_id] = None
+                case VectorTold() | VectorGone() | StageSpace() | SwitchSpace():
+                    self._apply_vectors(record, vectors)
                 case SignalsTold(signals=told):
                     self.set_signals(told.item_id, told.popularity, told.ref_ts, told.trend)
                     self._set_neighbours(told.item_id, told.followers, told.neighbours)
@@ -342,16 +365,9 @@ class Catalogue:
                         applied.cards.append(card)
                 case ItemGone(item_id=item_id, source=source):
                     self.delete_item(item_id, source)
-                case VectorGone(item_id=item_id):
-                    self.drop_vector(item_id)
-                    vectors.pop(item_id, None)
                 case SignalsGone(item_id=item_id):
                     self.set_signals(item_id, 0.0, 0)
                     self._set_neighbours(item_id)
-                case ResetVectors(served=served):
-                    self.reset_vectors(served)
-                    applied.reset = True
-                    vectors.clear()
                 case ExperimentTold():
                     applied.experiments.append(record)
         applied.vectors.extend(vectors)
@@ -359,6 +375,27 @@ class Catalogue:
         metrics.CATALOGUE_ITEMS.labels("with_vector").set(int(self.has_vector.sum()))
         metrics.CATALOGUE_ITEMS.labels("known").set(len(self))
         return applied
+
+    def _apply_vectors(
+        self, record: VectorTold | VectorGone | StageSpace | SwitchSpace, changed: dict[str, None]
+    ) -> None:
+        """Take what is told of vectors; keep in `changed` whose vector in the served space is new or another one."""
+        match record:
+            case VectorTold(item_id=item_id, vector=vector, staged=True):
+                self.stage_vector(item_id, vector)
+            case VectorTold(item_id=item_id, vector=vector):
+                if self.set_vector(item_id, vector):
+                    changed[item_id] = None
+            case VectorGone(item_id=item_id, staged=True):
+                self.stage_vector(item_id, None)
+            case VectorGone(item_id=item_id):
+                self.drop_vector(item_id)
+                changed.pop(item_id, None)
+            case StageSpace(space=space):
+                self.stage(space)
+            case SwitchSpace():
+                changed.clear()
+                changed.update(dict.fromkeys(self.switch()))
 
     def _set_neighbours(
         self, item_id: str, followers: Sequence[Neighbour] = (), neighbours: Sequence[Neighbour] = ()
@@ -390,9 +427,9 @@ class Catalogue:
             grown[:more] = array
             return grown
 
-        self.vectors = doubled(self.vectors, 0)
-        self.coded = Quantised(*(doubled(column, 0) for column in self.coded))
-        self.has_vector = doubled(self.has_vector, 0)
+        self._space.grow(2 * more)
+        if self._staged is not None:
+            self._staged.grow(2 * more)
         self.listed = doubled(self.listed, 0)
         self.in_stock = doubled(self.in_stock, 0)
         self.trend = doubled(self.trend, 0)

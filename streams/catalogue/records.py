@@ -10,23 +10,14 @@ import numpy as np
 from streams.errors import RecordFormatError
 from streams.wire.items import Item, decode_item
 from streams.wire.limits import Rejected
+from streams.wire.models import Served
 from streams.wire.signals import ItemSignals, decode_item_signals
 from streams.wire.vectors import decode_vector, split_vector_key
 
 ItemSource = Literal["items", "item-sightings"]
 
-#: Key on `models` that names the vector space in use.
-SERVED_KEY = b"served"
 #: The encoder's vectors are units; float16 storage moves their length by less than this.
 _UNIT_TOLERANCE = 0.01
-
-
-class Served(msgspec.Struct, frozen=True):
-    """The vector space in use: fingerprint of the encoder, its name and its dimension."""
-
-    fingerprint: str
-    dim: int
-    model: str = ""
 
 
 class ItemTold(msgspec.Struct, frozen=True):
@@ -44,22 +35,28 @@ class ItemGone(msgspec.Struct, frozen=True):
 
 
 class VectorTold(msgspec.Struct, frozen=True):
-    """An item's vector (d,) float32 in the served space."""
+    """An item's vector (d,) float32 in the served space, or in the one that is being loaded."""
 
     item_id: str
     vector: np.ndarray
+    staged: bool = False
 
 
 class VectorGone(msgspec.Struct, frozen=True):
-    """A tombstone of an item's vector in the served space."""
+    """A tombstone of an item's vector in the served space, or in the one that is being loaded."""
 
     item_id: str
+    staged: bool = False
 
 
-class ResetVectors(msgspec.Struct, frozen=True):
-    """Another vector space is served from here on: every vector held is void."""
+class StageSpace(msgspec.Struct, frozen=True):
+    """Vectors of another space are going to be told beside the served one; None drops those told so far."""
 
-    served: Served
+    space: Served | None
+
+
+class SwitchSpace(msgspec.Struct, frozen=True):
+    """The staged space is complete: it is served from here on, and the old one is void."""
 
 
 class SignalsTold(msgspec.Struct, frozen=True):
@@ -82,35 +79,21 @@ class ExperimentTold(msgspec.Struct, frozen=True):
 
 
 CatalogueRecord = (
-    ItemTold | ItemGone | VectorTold | VectorGone | ResetVectors | SignalsTold | SignalsGone | ExperimentTold
+    ItemTold
+    | ItemGone
+    | VectorTold
+    | VectorGone
+    | StageSpace
+    | SwitchSpace
+    | SignalsTold
+    | SignalsGone
+    | ExperimentTold
 )
 
-_served_decoder = msgspec.json.Decoder(Served)
 
-
-def decode_served(value: bytes) -> Served:
-    """
-    Read the record `served` of `models`.
-
-    >>> decode_served(b'{"fingerprint": "0123456789abcdef", "model": "m", "dim": 384}').dim
-    384
-
-    Raises
-    ------
-    RecordFormatError
-        When it is not JSON of this shape.
-
-    """
-    try:
-        served = _served_decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RecordFormatError(f"the served model cannot be read: {error}") from error
-    if not 1 <= served.dim <= 65_535 or not served.fingerprint:
-        raise RecordFormatError("the served model needs a fingerprint and a dimension")
-    return served
-
-
-def decode_record(topic: str, key: bytes | None, value: bytes | None, served: Served | None) -> CatalogueRecord | None:
+def decode_record(
+    topic: str, key: bytes | None, value: bytes | None, served: Served | None, staged: Served | None = None
+) -> CatalogueRecord | None:
     """
     Read one record of a followed topic.
 
@@ -118,12 +101,12 @@ def decode_record(topic: str, key: bytes | None, value: bytes | None, served: Se
     ----------
     topic
         Name without the namespace.
-    served
-        The vector space in use; None while unknown.
+    served, staged
+        The vector space in use, and the one that is being loaded; None where there is none.
 
     Returns
     -------
-    None for a vector of a space that is not served.
+    None for a vector of any other space.
 
     Raises
     ------
@@ -138,7 +121,7 @@ def decode_record(topic: str, key: bytes | None, value: bytes | None, served: Se
     if key is None:
         raise RecordFormatError("the record has no key")
     if topic == "item-vectors":
-        return _decode_vector(key, value, served)
+        return _decode_vector(key, value, served, staged)
     name = _text(key)
     if topic == "experiments":
         return ExperimentTold(name, value)
@@ -157,20 +140,25 @@ def _decode_item(source: ItemSource, key: bytes | None, value: bytes | None) -> 
     return ItemGone(item, source) if isinstance(item, str) else ItemTold(item, source)
 
 
-def _decode_vector(key: bytes, value: bytes | None, served: Served | None) -> VectorTold | VectorGone | None:
+def _decode_vector(
+    key: bytes, value: bytes | None, served: Served | None, staged: Served | None
+) -> VectorTold | VectorGone | None:
     fingerprint, item_id = split_vector_key(key)
-    if served is None or fingerprint != served.fingerprint:
+    for space in (served, staged):
+        if space is not None and space.fingerprint == fingerprint:
+            break
+    else:
         return None
     if value is None:
-        return VectorGone(item_id)
+        return VectorGone(item_id, space is staged)
     vector = decode_vector(value).vector
-    if vector.shape[0] != served.dim:
-        raise RecordFormatError(f"the vector has dimension {vector.shape[0]}, the served model {served.dim}")
+    if vector.shape[0] != space.dim:
+        raise RecordFormatError(f"the vector has dimension {vector.shape[0]}, its model {space.dim}")
     length = float(np.linalg.norm(vector))
     # Written so that a vector with a NaN in it is refused too.
     if not abs(length - 1.0) <= _UNIT_TOLERANCE:
         raise RecordFormatError(f"the vector has length {length:.4g}, not 1")
-    return VectorTold(item_id, vector / np.float32(length))
+    return VectorTold(item_id, vector / np.float32(length), space is staged)
 
 
 def _text(key: bytes) -> str:

@@ -273,11 +273,11 @@ def _titles(settings: Settings, signals: dict[str, Any]) -> dict[str, str]:
 
 
 def _vectors(settings: Settings, key: bytes, partition: int, models: int, deadline: Any) -> list[dict[str, Any]]:
-    from streams.catalogue.records import SERVED_KEY, decode_served
     from streams.commands.lookup import newest_records
     from streams.kafka.bulk_read import read_to_end
     from streams.kafka.partitioner import partition_of
     from streams.topics import full_name
+    from streams.wire.models import SERVED_KEY, decode_served
     from streams.wire.vectors import decode_vector, split_vector_key
 
     told = newest_records(settings, "models", partition_of(SERVED_KEY, models), {SERVED_KEY}, deadline)

@@ -241,13 +241,12 @@ class Publisher:
     def _make(self, jobs: Sequence[_Job], users: Sequence[Users], view: View) -> list[_Made]:
         started = time.monotonic()
         ranked = self._ranker.rank(joined(users), view) if users else []
-        made = [self._compose(job, items) for job, items in zip(jobs, ranked, strict=True)]
+        made = [self._compose(job, items, view.fingerprint) for job, items in zip(jobs, ranked, strict=True)]
         metrics.RANK_SECONDS.observe(time.monotonic() - started)
         metrics.RANK_BATCH.observe(len(jobs))
         return made
 
-    def _compose(self, job: _Job, ranked: Ranked) -> _Made:
-        served = self._catalogue.served
+    def _compose(self, job: _Job, ranked: Ranked, model: str) -> _Made:
         generated_at_ms = round(self._clock() * 1000)
         recommendation = compose(
             ranked,
@@ -259,7 +258,7 @@ class Publisher:
             event_ts_ms=job.event_ts_ms,
             ingested_at_ms=job.cause.ingested_ms,
             policy=self._settings.policy,
-            model=served.fingerprint if served else "",
+            model=model,
             as_of=job.as_of,
             experiments=job.experiments,
             trigger=job.cause.trigger(job.partition.partition),
@@ -298,16 +297,17 @@ class Publisher:
     async def publish_defaults(self, partition: InterestPartition) -> None:
         """Make the list of each surface for visitors without events, in a partition's transaction."""
         async with self._still:
+            as_of, view = self._as_of(partition), self._catalogue.view()
             ranked = await asyncio.get_running_loop().run_in_executor(
-                self._rank_thread, self._ranker.default, self.experiments.parameters({}), self._catalogue.view()
+                self._rank_thread, self._ranker.default, self.experiments.parameters({}), view
             )
         if partition.closed:
             return
         lists: dict[str, tuple[int, bytes]] = {}
         for surface in self._settings.surfaces:
             cause = Cause("interval")
-            job = _Job(partition, "", surface, cause, partition.next_version(), self._as_of(partition), {}, {}, 0)
-            made = self._compose(job, ranked)
+            job = _Job(partition, "", surface, cause, partition.next_version(), as_of, {}, {}, 0)
+            made = self._compose(job, ranked, view.fingerprint)
             partition.owner.send([OutRecord(self._topic, default_key(surface), made.value, partition.partition)])
             lists[surface] = (job.version, made.value)
         metrics.LISTS.labels("default").inc(len(lists))

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import structlog
 from confluent_kafka import Message
 
@@ -30,6 +29,7 @@ from streams.kafka.bulk_read import read_to_end
 from streams.kafka.deadline import Deadline
 from streams.settings import Settings
 from streams.topics import full_name
+from streams.wire.models import SERVED_KEY, Served
 
 if TYPE_CHECKING:
     from models.encoder import Encoder
@@ -133,7 +133,7 @@ class EncoderWorker:
         _LOG.info("restored", items=len(seen))
         publisher = Publisher(settings, self._stop)
         try:
-            _claim_served(settings, publisher, encoder, partitions["models"])
+            _name_model(settings, publisher, encoder, partitions["models"])
             # A group of its own for each fingerprint: a new model reads the whole catalogue beside the old one.
             intake = Intake(settings, f"{settings.group('encoder')}-{encoder.fingerprint}")
             self._intake = intake
@@ -164,8 +164,12 @@ def _partitions(settings: Settings) -> dict[str, int]:
     return {name: counts[topic] for name, topic in names.items()}
 
 
-def _claim_served(settings: Settings, publisher: Publisher, encoder: Encoder, partitions: int) -> None:
-    """Name this encoder's vectors as those that lists are made from, where nobody has said so yet."""
+def _name_model(settings: Settings, publisher: Publisher, encoder: Encoder, partitions: int) -> None:
+    """
+    Say on `models` which model the fingerprint is, and let it be served where no other is.
+
+    Beside a served model this one only encodes: `freshet models promote` switches to it.
+    """
     found: dict[bytes, bytes | None] = {}
 
     def take(messages: Sequence[Message]) -> None:
@@ -173,9 +177,10 @@ def _claim_served(settings: Settings, publisher: Publisher, encoder: Encoder, pa
 
     topic = full_name(settings, "models")
     read_to_end(settings, topic, range(partitions), take, Deadline(settings.kafka_timeout_s))
-    if found.get(b"served") is not None:
-        return
-    served = {"fingerprint": encoder.fingerprint, "model": model_name(settings), "dim": encoder.dim}
-    publisher.send("models", b"served", orjson.dumps(served))
+    own = Served(encoder.fingerprint, encoder.dim, model_name(settings))
+    if found.get(encoder.fingerprint.encode()) != own.encode():
+        publisher.send("models", encoder.fingerprint.encode(), own.encode())
+    if first := found.get(SERVED_KEY) is None:
+        publisher.send("models", SERVED_KEY, own.encode())
     publisher.flush()
-    _LOG.info("served_model_named", **served)
+    _LOG.info("model_named", fingerprint=own.fingerprint, model=own.model, dim=own.dim, first=first)

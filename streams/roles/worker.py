@@ -99,7 +99,9 @@ class Worker:
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Ready once the catalogue is loaded and followed."""
         loaded = self._follower is not None and self._follower.loaded.is_set() and self._follower.alive
-        return loaded, {"catalogue_loaded": loaded, "items": len(self._catalogue)}
+        served = self._catalogue.served
+        model = served.fingerprint if served else ""
+        return loaded, {"catalogue_loaded": loaded, "items": len(self._catalogue), "model": model}
 
     async def _apply(self, records: list[CatalogueRecord]) -> None:
         """Change the catalogue; users whose items got their vector are ranked again."""

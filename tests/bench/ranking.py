@@ -15,7 +15,6 @@ import numpy as np
 
 from models.ranking import RankingParameters
 from streams.catalogue.matrix import Catalogue
-from streams.catalogue.records import Served
 from streams.interests.slab import Slab
 from streams.interests.vectors import InterestVectors
 from streams.refresh.compose import compose
@@ -23,6 +22,7 @@ from streams.refresh.rank import Ranker
 from streams.settings import Settings
 from streams.wire.events import TYPE_CODES, Event
 from streams.wire.items import Item
+from streams.wire.models import Served
 from streams.wire.recommendations import AsOf, Trigger
 from tests.bench.stream import job
 from tests.support.batches import batch_of
@@ -44,7 +44,8 @@ class _Shop:
         random = np.random.default_rng(1)
         settings = Settings()
         self.catalogue = Catalogue()
-        self.catalogue.reset_vectors(Served(_FINGERPRINT, job.DIM))
+        self.catalogue.stage(Served(_FINGERPRINT, job.DIM))
+        self.catalogue.switch()
         vectors = random.standard_normal((items, job.DIM)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         for number, vector in enumerate(vectors):

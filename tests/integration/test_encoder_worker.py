@@ -24,6 +24,7 @@ from streams.settings import Settings
 from streams.topics import full_name
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.items import Item
+from streams.wire.models import Served, decode_served
 from streams.wire.vectors import split_vector_key
 from tests.support.encoders import RunningEncoder, put, put_raw, vectors, wait_for, with_text
 from tests.support.roles import RoleProcess
@@ -186,6 +187,29 @@ def test_two_workers_share_the_catalogue(settings: Settings) -> None:
         wait_for(lambda: not with_text(settings, "drama"))
     found = vectors(settings)
     assert [item.item_id for item in items if found[item.item_id].content_hash != content_hash(item.title)] == []
+
+
+def test_a_second_model_encodes_beside_the_served_one(settings: Settings, tmp_path: Path) -> None:
+    """It names itself, has keys and a group of its own, and changes neither what is served nor the first one's work."""
+    other = settings.model_copy(update={"model_path": make_tiny_model(tmp_path / "other", seed=1)})
+    items = [Item(f"i{number}", title=f"mug {number}") for number in range(30)]
+    prints = [load_encoder(one).fingerprint for one in (settings, other)]
+
+    def covered(fingerprint: str) -> set[str]:
+        keys = [split_vector_key(record.key or b"") for record in read_topic(settings, "item-vectors")]
+        return {item_id for name, item_id in keys if name == fingerprint}
+
+    with RunningEncoder(settings):
+        put(settings, *items[:20])
+        wait_for(lambda: len(covered(prints[0])) == 20)
+        with RunningEncoder(other):
+            put(settings, *items[20:])
+            wait_for(lambda: all(len(covered(fingerprint)) == 30 for fingerprint in prints))
+    told = {record.key: decode_served(record.value or b"") for record in read_topic(settings, "models")}
+    first, second = (Served(prints[0], DIM, "tiny"), Served(prints[1], DIM, "other"))
+    assert told == {b"served": first, prints[0].encode(): first, prints[1].encode(): second}
+    groups = {lag.group: lag.total for lag in group_lags(settings)}
+    assert groups == {settings.group(f"encoder-{fingerprint}"): 0 for fingerprint in prints}
 
 
 def test_kill_9_loses_nothing(settings: Settings, tmp_path: Path) -> None:

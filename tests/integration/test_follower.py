@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from streams.catalogue import follower as module
 from streams.catalogue.follower import MAX_BATCH, MAX_OUTSTANDING, Follower
 from streams.catalogue.matrix import Applied, Catalogue
-from streams.catalogue.records import CatalogueRecord, ResetVectors
+from streams.catalogue.records import CatalogueRecord, StageSpace, SwitchSpace, VectorGone, VectorTold
 from streams.errors import DependencyError, TopicMismatchError
 from streams.kafka.clients import librdkafka_config
 from streams.settings import Settings
@@ -62,10 +62,19 @@ class Shop:
 
 
 class Loop:
-    """Stands for the worker's loop: applies batches as they come."""
+    """
+    Stands for the worker's loop: applies batches as they come.
+
+    Attributes
+    ----------
+    spaces
+        After each batch with vectors: the served fingerprint and the vectors of items a and b.
+
+    """
 
     def __init__(self) -> None:
         self.catalogue = Catalogue()
+        self.spaces: list[tuple[str, dict[str, float | None]]] = []
         self.applied: list[Applied] = []
         self.records: list[CatalogueRecord] = []
 
@@ -73,6 +82,8 @@ class Loop:
         """Apply one batch in the follower's thread; nobody else touches the catalogue meanwhile."""
         self.records.extend(records)
         self.applied.append(self.catalogue.apply(records))
+        if any(isinstance(record, VectorTold | VectorGone | StageSpace | SwitchSpace) for record in records):
+            self.spaces.append((self.fingerprint(), {item_id: self.angle(item_id) for item_id in ("a", "b")}))
 
     def fingerprint(self) -> str:
         """Return which vector space is served; empty while unknown."""
@@ -135,7 +146,7 @@ def test_everything_there_at_start_is_loaded(settings_for: SettingsFor) -> None:
         assert loop.angle("i1") == 0.5
         assert catalogue.popularity[catalogue.row("i3")] == 1.0
         assert [told.key for applied in loop.applied for told in applied.experiments] == ["e"]
-        assert isinstance(loop.records[0], ResetVectors)
+        assert isinstance(loop.records[0], StageSpace)
 
 
 def test_sightings_are_followed_only_where_accepted(settings_for: SettingsFor) -> None:
@@ -187,6 +198,48 @@ def test_another_served_space_replaces_every_vector(settings_for: SettingsFor) -
         shop.flush()
         eventually(lambda: loop.angle("c") == 0.7)
         assert loop.angle("a") == 0.5
+
+
+def test_a_switch_has_no_hole(settings_for: SettingsFor) -> None:
+    """
+    At every moment between two spaces all items have a vector, and all of one space.
+
+    Also when the old space is retired while the new one is read, when it gets a new vector meanwhile, when the switch
+    is taken back before it is done, and with partitions that hold nothing.
+    """
+    settings = settings_for(partitions=4)
+    shop, loop = Shop(settings), Loop()
+    retiring = threading.Event()
+
+    def on_batch(records: list[CatalogueRecord]) -> None:
+        if retiring.is_set() and any(isinstance(record, StageSpace) for record in records):
+            shop.put("item-vectors", vector_key(OLD, "a"), None)
+            shop.vector(OLD, "b", 0.6)
+            shop.flush()
+        loop(records)
+
+    for item_id in ("a", "b"):
+        shop.vector(OLD, item_id, 0.5)
+        shop.vector(NEW, item_id, 1.5)
+    shop.serve(OLD)
+    shop.flush()
+    with following(settings, on_batch) as follower:
+        assert follower.loaded.wait(20)
+        loop.spaces.clear()
+        for _ in range(10):
+            for fingerprint in (NEW, OLD, NEW):
+                shop.serve(fingerprint)
+            shop.flush()
+            eventually(lambda: loop.fingerprint() == NEW)
+            shop.serve(OLD)
+            shop.flush()
+            eventually(lambda: loop.fingerprint() == OLD)
+        retiring.set()
+        shop.serve(NEW)
+        shop.flush()
+        eventually(lambda: loop.fingerprint() == NEW)
+    seen = {(fingerprint, angle) for fingerprint, angles in loop.spaces for angle in angles.values()}
+    assert {(OLD, 0.5), (NEW, 1.5)} == seen - {(OLD, 0.6)}
 
 
 def test_no_partition_is_taken_from_the_client_again(

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from models.ranking import RankingParameters
 from streams.catalogue.matrix import Catalogue
-from streams.catalogue.records import Served
 from streams.interests.slab import Slab
 from streams.interests.vectors import InterestVectors
 from streams.refresh.rank import Ranked, Ranker
 from streams.settings import Settings
 from streams.wire.events import TYPE_CODES, Event
 from streams.wire.items import Item
+from streams.wire.models import Served
 from tests.support.batches import batch_of
 
 SETTINGS = Settings(list_size=30)
@@ -30,7 +30,8 @@ EVENTS = st.lists(
 def shop() -> Catalogue:
     """Return 30 items whose vectors all look the same way more or less, so that no event speaks against any."""
     catalogue = Catalogue()
-    catalogue.reset_vectors(Served("f" * 16, 6))
+    catalogue.stage(Served("f" * 16, 6))
+    catalogue.switch()
     random = np.random.default_rng(11)
     for number in range(30):
         vector = random.random(6).astype(np.float32)

@@ -13,14 +13,15 @@ from streams.catalogue.records import (
     ExperimentTold,
     ItemGone,
     ItemTold,
-    ResetVectors,
-    Served,
     SignalsGone,
     SignalsTold,
+    StageSpace,
+    SwitchSpace,
     VectorGone,
     VectorTold,
 )
 from streams.wire.items import Item
+from streams.wire.models import Served
 from streams.wire.signals import ItemSignals
 
 SPACE = Served("f" * 16, 2, "model")
@@ -98,11 +99,10 @@ def test_out_of_stock_is_not_offered() -> None:
 def test_new_and_changed_vectors_are_told_once() -> None:
     """`Applied.vectors` names items whose vector is new or another one, not those told again alike or dropped since."""
     catalogue = Catalogue()
-    first = catalogue.apply([ResetVectors(SPACE), VectorTold("a", EAST), VectorTold("b", EAST), VectorGone("b")])
-    assert first.reset
+    catalogue.apply([StageSpace(SPACE), SwitchSpace()])
+    first = catalogue.apply([VectorTold("a", EAST), VectorTold("b", EAST), VectorGone("b")])
     assert first.vectors == ["a"]
     second = catalogue.apply([VectorTold("a", EAST), VectorTold("b", NORTH)])
-    assert not second.reset
     assert second.vectors == ["b"]
 
 
@@ -119,17 +119,45 @@ def test_a_vector_change_is_noted_by_revision() -> None:
     assert catalogue.changed_at[1] == catalogue.revision > before[1]
 
 
-def test_another_vector_space_voids_every_vector() -> None:
-    """A reset takes the new dimension, forgets vectors, keeps items, and counts as a change of each vector."""
+def test_a_staged_space_changes_nothing_until_the_switch() -> None:
+    """While another space is loaded the served one is as it was, and takes its own new vectors; rows may grow."""
     catalogue = Catalogue()
-    catalogue.apply([ResetVectors(SPACE), VectorTold("a", EAST), ItemTold(Item("a"), "items")])
-    before = int(catalogue.changed_at[0])
-    catalogue.apply([ResetVectors(Served("e" * 16, 3))])
+    catalogue.apply([StageSpace(SPACE), VectorTold("a", EAST, staged=True), SwitchSpace()])
+    other = Served("e" * 16, 3)
+    catalogue.apply([StageSpace(other), VectorTold("a", np.eye(3, dtype=np.float32)[2], staged=True)])
+    catalogue.apply([VectorTold("b", NORTH)])
+    catalogue.rows([f"i{number}" for number in range(3_000)])
+    assert catalogue.served == SPACE
+    assert catalogue.view().fingerprint == SPACE.fingerprint
+    assert catalogue.vectors[:2].tolist() == [[1, 0], [0, 1]]
+
+
+def test_the_switch_replaces_every_vector_at_once() -> None:
+    """It takes dimension and vectors of the new space, none of the old, and counts as a change of each vector."""
+    catalogue = Catalogue()
+    catalogue.apply([StageSpace(SPACE), SwitchSpace()])
+    catalogue.apply([VectorTold("a", EAST), VectorTold("b", NORTH), ItemTold(Item("a"), "items")])
+    before = catalogue.changed_at[:2].tolist()
+    new = np.eye(3, dtype=np.float32)
+    told = [VectorTold(item_id, new[row], staged=True) for row, item_id in enumerate(["b", "c", "gone"])]
+    applied = catalogue.apply([StageSpace(Served("e" * 16, 3)), *told, VectorGone("gone", staged=True), SwitchSpace()])
+    rows = catalogue.find(["a", "b", "c", "gone"])
     assert catalogue.dim == 3
     assert catalogue.served == Served("e" * 16, 3)
-    assert not catalogue.has_vector.any()
+    assert catalogue.has_vector[rows].tolist() == [False, True, True, False]
+    assert catalogue.vectors[rows].tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert applied.vectors == ["c"]
     assert listed(catalogue, "a")
-    assert catalogue.changed_at[0] > before
+    assert all(catalogue.changed_at[row] > earlier for row, earlier in enumerate(before))
+
+
+def test_a_staged_space_can_be_given_up() -> None:
+    """Back to the served space before the new one was complete: what was loaded of it is dropped."""
+    catalogue = Catalogue()
+    catalogue.apply([StageSpace(SPACE), VectorTold("a", EAST, staged=True), SwitchSpace()])
+    catalogue.apply([StageSpace(Served("e" * 16, 2)), VectorTold("a", NORTH, staged=True), StageSpace(None)])
+    assert catalogue.served == SPACE
+    assert catalogue.vectors[0].tolist() == [1, 0]
 
 
 def test_a_vector_of_another_dimension_is_refused() -> None:

@@ -9,16 +9,15 @@ from streams.catalogue.records import (
     ExperimentTold,
     ItemGone,
     ItemTold,
-    Served,
     SignalsGone,
     SignalsTold,
     VectorGone,
     VectorTold,
     decode_record,
-    decode_served,
 )
 from streams.errors import RecordFormatError
 from streams.wire.items import Item
+from streams.wire.models import Served, decode_served
 from streams.wire.signals import ItemSignals, encode_item_signals
 from streams.wire.vectors import encode_vector
 
@@ -53,6 +52,20 @@ def test_vectors_of_other_spaces_are_skipped(served: Served | None) -> None:
     assert decode_record("item-vectors", KEY, VECTOR, served) is None
 
 
+def test_vectors_of_the_staged_space_are_marked() -> None:
+    """Those of the served space and of the one being loaded are told apart, each held against its own dimension."""
+    staged = Served("e" * 16, 3)
+    other = encode_vector(bytes(16), np.array([0, 0, 1], np.float32))
+    served_told = decode_record("item-vectors", KEY, VECTOR, SPACE, staged)
+    staged_told = decode_record("item-vectors", b"e" * 16 + b":i1", other, SPACE, staged)
+    assert isinstance(served_told, VectorTold)
+    assert isinstance(staged_told, VectorTold)
+    assert (False, True) == (served_told.staged, staged_told.staged)
+    assert decode_record("item-vectors", b"e" * 16 + b":i1", None, SPACE, staged) == VectorGone("i1", staged=True)
+    with pytest.raises(RecordFormatError, match="its model 3"):
+        decode_record("item-vectors", b"e" * 16 + b":i1", VECTOR, SPACE, staged)
+
+
 @pytest.mark.parametrize(
     ("topic", "key", "value"),
     [
@@ -81,9 +94,26 @@ def test_damaged_records_are_refused(topic: str, key: bytes | None, value: bytes
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"[]", b'{"fingerprint":"","dim":2}', b'{"fingerprint":"f","dim":0}', b'{"fingerprint":"f"}', b"\xff"],
+    [
+        b"",
+        b"[]",
+        b'{"fingerprint":"","dim":2}',
+        b'{"fingerprint":"f","dim":0}',
+        b'{"fingerprint":"f"}',
+        b"\xff",
+        b'{"fingerprint":"f","dim":2,"previous":{"fingerprint":"","dim":2}}',
+    ],
 )
 def test_a_bad_served_record_is_refused(value: bytes) -> None:
     """The vector space is never switched to one that cannot be."""
     with pytest.raises(RecordFormatError):
         decode_served(value)
+
+
+def test_the_served_record_names_the_one_before() -> None:
+    """It reads back as written; whether two name the same space does not depend on their history."""
+    served = Served("f" * 16, 2, "new", Served("e" * 16, 3, "old"))
+    assert decode_served(served.encode()) == served
+    assert served.same_space(Served("f" * 16, 2))
+    assert not served.same_space(served.previous)
+    assert not served.same_space(None)

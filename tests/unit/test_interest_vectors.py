@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from streams.catalogue.matrix import Catalogue
-from streams.catalogue.records import Served
 from streams.interests.slab import Slab
 from streams.interests.sums import REBUILD_AFTER_FOLDS
 from streams.interests.vectors import InterestVectors
 from streams.settings import Settings
 from streams.wire.events import Event
+from streams.wire.models import Served
 from tests.support.batches import batch_of
 from tests.support.strategies import START_MS, event_of
 
@@ -88,9 +88,25 @@ def test_another_space_empties_the_rows() -> None:
     shop = Shop()
     shop.fold(event_of("clicks", "u", "a", START_MS, "e"))
     shop.sums()
-    shop.catalogue.reset_vectors(Served("f", 5))
+    shop.catalogue.stage(Served("f", 5))
+    shop.catalogue.switch()
     shop.catalogue.set_vector("a", np.eye(5, dtype=np.float32)[4])
     assert shop.sums()[0] == [0, 0, 0, 0, 1]
+
+
+def test_events_after_a_switch_leave_nothing_of_the_old_space() -> None:
+    """A sum that was followed before and after the switch, with no look between, is wholly of the new space."""
+    shop = Shop()
+    shop.fold(event_of("clicks", "u", "a", START_MS, "e1"))
+    shop.sums()
+    shop.catalogue.stage(Served("f", 3))
+    shop.catalogue.stage_vector("a", np.array([0, 0, 1], np.float32))
+    shop.catalogue.stage_vector("b", np.array([0, 0, 1], np.float32))
+    shop.fold(event_of("clicks", "u", "b", START_MS, "e2"))
+    assert shop.sums()[0] == [1, 1, 0]
+    shop.catalogue.switch()
+    shop.fold(event_of("clicks", "u", "a", START_MS, "e3"))
+    assert shop.sums()[0] == [0, 0, 3]
 
 
 def test_what_has_left_is_exactly_zero() -> None:

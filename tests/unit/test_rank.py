@@ -10,12 +10,12 @@ import pytest
 from models.listing import joined
 from models.ranking import Floats, RankingParameters
 from streams.catalogue.matrix import Catalogue
-from streams.catalogue.records import Served
 from streams.refresh.compose import compose
 from streams.refresh.rank import Ranker
 from streams.settings import Settings
 from streams.wire.events import TYPE_CODES
 from streams.wire.items import Item
+from streams.wire.models import Served
 from streams.wire.recommendations import AsOf, Because, Trigger, decode_recommendation
 from tests.support.ranking import Asked, ranked, users_of
 
@@ -34,7 +34,8 @@ def axis(number: int) -> Floats:
 def shop(items: int = 10) -> Catalogue:
     """Return a catalogue of items i0, i1 and so on; item k points along axis k modulo `DIM`."""
     catalogue = Catalogue()
-    catalogue.reset_vectors(Served("f" * 16, DIM))
+    catalogue.stage(Served("f" * 16, DIM))
+    catalogue.switch()
     for number in range(items):
         catalogue.upsert_item(Item(f"i{number}"))
         catalogue.set_vector(f"i{number}", axis(number % DIM))
