@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from streams.commands import dead_letters, doctor, erase, inspect, items, replay, resources, roles, stack, tail, topics
+from streams.commands import (
+    dead_letters,
+    doctor,
+    erase,
+    inspect,
+    items,
+    models,
+    replay,
+    resources,
+    roles,
+    stack,
+    tail,
+    topics,
+)
 from streams.commands.settings import settings
 
 app = typer.Typer(
@@ -13,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals hold settings, and settings hold secrets
 )
-for commands in (stack, replay, topics, items, tail, inspect, erase, doctor, dead_letters, roles):
+for commands in (stack, replay, topics, items, models, tail, inspect, erase, doctor, dead_letters, roles):
     commands.register(app)
 app.command("settings")(settings)
 app.add_typer(resources.app)

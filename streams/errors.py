@@ -42,6 +42,10 @@ class DependencyError(FreshetError):
     exit_code = 4
 
 
+class GroupBusyError(FreshetError):
+    """A consumer group still has members, so it cannot be deleted."""
+
+
 class CommitError(DependencyError):
     """A transaction failed and was aborted; the process ends and the records are read again."""
 

@@ -48,13 +48,18 @@ class Sender:
         )
 
     def send(
-        self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] | None = None
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] | None = None,
+        partition: int = -1,
     ) -> None:
-        """Queue one record for Kafka's full topic name; waits while the queue is full."""
+        """Queue one record for Kafka's full topic name, by default where its key belongs; waits while it is full."""
         options: dict[str, Any] = {"headers": list(headers)} if headers else {}
         while True:
             try:
-                self._producer.produce(topic, value, key, on_delivery=self._answered, **options)
+                self._producer.produce(topic, value, key, partition, on_delivery=self._answered, **options)
             except BufferError:
                 self._producer.poll(0.1)
             except KafkaException as error:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from confluent_kafka import KafkaError as BrokerError
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from kafka import KafkaAdminClient, TopicPartition
@@ -21,7 +22,7 @@ from kafka.admin import ConfigResource, OffsetSpec
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from kafka.net.compat import KafkaNetClient
 
-from streams.errors import DependencyError, TopicMismatchError
+from streams.errors import DependencyError, GroupBusyError, TopicMismatchError
 from streams.kafka.clients import kafka_python_config, librdkafka_config, ssl_context
 from streams.kafka.deadline import Deadline
 from streams.settings import Settings
@@ -188,6 +189,33 @@ def group_lags(settings: Settings) -> list[GroupLag]:
             by_topic[partition.topic] = by_topic.get(partition.topic, 0) + behind
         lags.append(GroupLag(name, dict(sorted(by_topic.items()))))
     return lags
+
+
+def delete_group(settings: Settings, group: str) -> bool:
+    """
+    Delete a consumer group, and with it what it has committed; False where there is none.
+
+    Raises
+    ------
+    GroupBusyError
+        When the group has members.
+    DependencyError
+        When Kafka is away for longer than `kafka_timeout_s` or refuses.
+
+    """
+    _await_port(settings, time.monotonic() + settings.kafka_timeout_s)
+    client = AdminClient(librdkafka_config(settings))
+    (done,) = client.delete_consumer_groups([group], request_timeout=settings.kafka_timeout_s).values()
+    try:
+        done.result()
+    except KafkaException as error:
+        reason = error.args[0]
+        if reason.code() == BrokerError.GROUP_ID_NOT_FOUND:
+            return False
+        if reason.code() == BrokerError.NON_EMPTY_GROUP:
+            raise GroupBusyError(f"the consumer group {group} has members") from error
+        raise DependencyError(f"Kafka did not delete the consumer group {group}: {reason.str()}") from error
+    return True
 
 
 def wait_for_kafka(settings: Settings) -> str:
