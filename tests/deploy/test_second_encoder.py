@@ -1,0 +1,44 @@
+"""The second encoder of a model upgrade, as the README makes it from the first one."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+
+import kubernetes_validate
+import pytest
+
+from tests.support.rendered import DEPLOY, Rendered
+
+README = (DEPLOY.parent / "README.md").read_text(encoding="utf-8")
+JQ = shutil.which("jq")
+
+
+@pytest.mark.skipif(JQ is None, reason="jq is not installed")
+def test_the_second_encoder_is_the_first_with_another_model(rendered: Rendered) -> None:
+    """It is a valid Deployment whose pods are its own, with the new image and path, and all else as it was."""
+    first = copy.deepcopy(rendered.named("Deployment", "encoder"))
+    (program,) = re.findall(r"\| jq --arg image \S+ --arg model \S+ '(.*?)' \|\n", README, flags=re.DOTALL)
+    running = first | {"metadata": first["metadata"] | {"uid": "u", "resourceVersion": "1"}, "status": {"replicas": 1}}
+    container = first["spec"]["template"]["spec"]["containers"][0]
+    container["env"].append({"name": "FRESHET_MODEL_PATH", "value": "/models/old"})
+
+    arguments = [str(JQ), "--arg", "image", "freshet:next", "--arg", "model", "/models/next", program]
+    made = subprocess.run(arguments, input=json.dumps(running), capture_output=True, text=True, check=True)
+    second = json.loads(made.stdout)
+
+    kubernetes_validate.validate(second, kubernetes_validate.latest_version(), strict=True)
+    wanted = second["spec"]["selector"]["matchLabels"]
+    assert second["metadata"]["name"] == "encoder-next"
+    assert not wanted.items() <= first["spec"]["template"]["metadata"]["labels"].items()
+    assert wanted.items() <= second["spec"]["template"]["metadata"]["labels"].items()
+    changed = second["spec"]["template"]["spec"]["containers"][0]
+    assert changed["image"] == "freshet:next"
+    assert [one for one in changed["env"] if one["name"] == "FRESHET_MODEL_PATH"] == [
+        {"name": "FRESHET_MODEL_PATH", "value": "/models/next"}
+    ]
+    kept = {name: value for name, value in container.items() if name not in {"image", "env"}}
+    assert kept == {name: value for name, value in changed.items() if name not in {"image", "env"}}
