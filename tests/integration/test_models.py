@@ -33,8 +33,8 @@ pytestmark = pytest.mark.integration
 
 OLD, NEW = "0" * 16, "1" * 16
 ITEMS, DIM, USERS = 2_000, 16, 100
-#: Newest interactions that a user keeps, whatever their times.
-CLICKS = 60
+#: A user keeps 256 interactions of one time as they are; beyond, the oldest would be folded together.
+CLICKS = 200
 CLICKS_PER_S = 150.0
 
 
