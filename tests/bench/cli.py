@@ -153,14 +153,15 @@ def latency(
     rate: Annotated[list[float] | None, typer.Option(help="Events per second; 100, 1k and 5k unless given.")] = None,
     log: Annotated[list[str] | None, typer.Option(help="uniform or zipf; both unless given.")] = None,
     seconds: Annotated[float, typer.Option(min=5, help="Measured time of each row.")] = 300.0,
+    partitions: Annotated[int, typer.Option(min=1, help="Of every topic; two are enough for two cores.")] = 2,
     json_file: JsonFile = None,
     page: Page = False,
 ) -> None:
-    """From an event's moment to the first list in Redis that has seen it, at fixed rates."""
+    """From an event's append to the first list in Redis that has seen it, at fixed rates."""
     from tests.bench import latency as bench  # noqa: PLC0415 -- so that --help is quick
     from tests.bench.stream.job import LOGS  # noqa: PLC0415 -- the same
 
-    rows = bench.measure(rate or bench.RATES, log or LOGS, seconds)
+    rows = bench.measure(rate or bench.RATES, log or LOGS, seconds, partitions)
     finish("latency", "Event to Redis", rows, {}, json_file, page=page)
 
 

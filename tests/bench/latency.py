@@ -1,4 +1,4 @@
-"""From an event's moment to the first list in Redis that has seen it: worker, signals, Redis and Kafka on all cores."""
+"""From an event's append to the first list in Redis that has seen it: worker, signals, Redis and Kafka on all cores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+
 from streams.settings import Settings
+from streams.topics import full_name
 from tests.bench.load import Measured, OpenLoop
 from tests.bench.stream import freshet, job
 from tests.bench.stream.broker import Bench, services
@@ -20,7 +23,7 @@ _IDLE_PER_S = 5.0
 _WARM_S = 45.0
 
 
-def measure(rates: Sequence[float], logs: Sequence[str], seconds: float) -> list[dict[str, Any]]:
+def measure(rates: Sequence[float], logs: Sequence[str], seconds: float, partitions: int) -> list[dict[str, Any]]:
     """
     Return a row for each rate and log, and one for single events on an idle system.
 
@@ -34,8 +37,9 @@ def measure(rates: Sequence[float], logs: Sequence[str], seconds: float) -> list
     rows = []
     with services() as bench:
         for rate, log in [(_IDLE_PER_S, logs[0]), *itertools.product(rates, logs)]:
-            settings = freshet.settings_of(bench, lists=True)
+            settings = freshet.settings_of(bench, lists=True, partitions=partitions)
             freshet.stock(settings, table)
+            _date_appends(settings)
             rows.append(_row(rate, log, _one(bench, settings, log, rate, seconds)))
     return rows
 
@@ -49,6 +53,16 @@ def _one(bench: Bench, settings: Settings, log: str, rate: float, seconds: float
     if measured.lost:
         raise RuntimeError(f"{measured.lost} events at {rate:g}/s ({log}) were on no list in Redis in time")
     return measured
+
+
+def _date_appends(settings: Settings) -> None:
+    """Have the broker date the events that are sent: producers date them before they linger."""
+    topic = ConfigResource(ConfigResource.Type.TOPIC, full_name(settings, "clicks"))
+    dated = ConfigEntry("message.timestamp.type", "LogAppendTime", incremental_operation=AlterConfigOpType.SET)
+    topic.add_incremental_config(dated)
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+    for altered in admin.incremental_alter_configs([topic]).values():
+        altered.result()
 
 
 def _row(rate: float, log: str, measured: Measured) -> dict[str, Any]:

@@ -32,10 +32,10 @@ _AGES_S = 50 * 365 * 86400.0
 _CLICKS = TYPE_CODES["clicks"]
 
 
-def settings_of(bench: Bench, *, lists: bool, **more: object) -> Settings:
+def settings_of(bench: Bench, *, lists: bool, partitions: int = job.PARTITIONS, **more: object) -> Settings:
     """Return settings of a new namespace that do this job, with its topics created."""
     told = {
-        "partitions": job.PARTITIONS, "half_life_long_s": job.HALF_LIFE_S, "make_lists": lists,
+        "partitions": partitions, "half_life_long_s": job.HALF_LIFE_S, "make_lists": lists,
         # The log's time stands still; whoever runs this years later must not find its users forgotten.
         "max_event_age_s": _AGES_S, "state_ttl_s": _AGES_S,
     }  # fmt: skip
