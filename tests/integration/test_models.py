@@ -93,7 +93,7 @@ def answer(settings: Settings, *arguments: str) -> Any:
 def refused(settings: Settings, *arguments: str) -> str:
     """Return the sentence of a run that was refused."""
     result = run(settings, *arguments)
-    assert (1, "") == (result.exit_code, result.stdout)
+    assert (1, "") == (result.exit_code, result.stdout), result.output
     return " ".join(result.stderr.split())
 
 
