@@ -11,7 +11,7 @@ import bisect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ from streams.catalogue.records import (
     VectorTold,
 )
 from streams.catalogue.space import VectorSpace
+from streams.catalogue.view import View
 from streams.wire.items import Item
 from streams.wire.models import Served
 from streams.wire.signals import Neighbour
@@ -64,44 +65,6 @@ class Applied:
     vectors: list[str] = field(default_factory=list)
     cards: list[Item] = field(default_factory=list)
     experiments: list[ExperimentTold] = field(default_factory=list)
-
-
-class View(NamedTuple):
-    """
-    The catalogue at one moment, for a thread that ranks while the loop goes on giving out rows.
-
-    Arrays have a row for each item known at that moment; they neither grow nor move. Vectors change in place, so the
-    catalogue must not be applied to while a view is in use.
-
-    Attributes
-    ----------
-    fingerprint
-        Of the encoder whose vectors they are; empty while none is known.
-    vectors
-        (rows, dim) float32.
-    coded
-        Their codes.
-    popularity
-        (rows,) float32 in 0..1.
-    offered
-        (rows,) bool: listed and in stock.
-    order
-        (rows,) int64, the place of each row's id among all sorted ids.
-    ids
-        Row to item id; may know later items, whose rows are beyond the arrays.
-    names
-        The ids of the rows as bytes.
-
-    """
-
-    fingerprint: str
-    vectors: Floats
-    coded: Quantised
-    popularity: Floats
-    offered: npt.NDArray[np.bool_]
-    order: npt.NDArray[np.int64]
-    ids: Sequence[str]
-    names: ItemNames
 
 
 class Catalogue:

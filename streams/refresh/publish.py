@@ -20,8 +20,9 @@ import structlog
 
 from models.listing import Users, joined
 from streams import metrics
-from streams.catalogue.matrix import Applied, Catalogue, View
+from streams.catalogue.matrix import Applied, Catalogue
 from streams.catalogue.records import CatalogueRecord
+from streams.catalogue.view import View
 from streams.experiments.assignment import Experiments
 from streams.interests.state import LastList
 from streams.kafka.transactions import OutRecord

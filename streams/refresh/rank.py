@@ -15,7 +15,8 @@ from models.contenders import Rows
 from models.listing import Users, make_lists
 from models.ranking import RankingParameters, nothing_barred
 from models.reasons import Events, Weighing
-from streams.catalogue.matrix import Catalogue, View
+from streams.catalogue.matrix import Catalogue
+from streams.catalogue.view import View
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.events import TYPE_CODES
 from streams.wire.ranked_items import ItemsWriter, Places

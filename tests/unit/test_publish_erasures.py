@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from streams.catalogue.matrix import Catalogue, View
+from streams.catalogue.matrix import Catalogue
+from streams.catalogue.view import View
 from streams.experiments.assignment import Experiments
 from streams.refresh.cache import CacheEntry, CacheResult
 from streams.refresh.dirty import Cause
