@@ -25,8 +25,10 @@ _LOG = structlog.get_logger(__name__)
 
 OnBatch = Callable[[list[CatalogueRecord]], "Future[object] | None"]
 
-#: Records of one batch: applying them holds the worker's loop for some 10 ms.
+#: Records of one batch while the catalogue is loaded: applying them holds the worker's loop for some 10 ms.
 MAX_BATCH = 2_000
+#: The same once lists are made, which have to wait meanwhile: signals of many items come at once, each second.
+_LIVE_BATCH = 100
 #: Batches handed over and not applied yet; above, reading waits.
 MAX_OUTSTANDING = 4
 #: Longest sleep in Kafka's client, so that a stop is seen soon.
@@ -195,7 +197,8 @@ class Follower:
         if first is None:
             return
         staged = self._staged
-        records = self._decode([first, *consumer.consume(MAX_BATCH - 1, timeout=0)])
+        most = _LIVE_BATCH if self.loaded.is_set() else MAX_BATCH
+        records = self._decode([first, *consumer.consume(most - 1, timeout=0)])
         if self._staged is not staged:
             if self._staged is not None:
                 self._stage(consumer)

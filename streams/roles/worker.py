@@ -28,7 +28,7 @@ from streams.topics import INTEREST_TOPICS, full_name
 #: How often the follower's thread is looked at.
 _WATCH_S = 0.5
 #: A part of what a list may take, and long enough to bring a handful of records together at a thousand a second.
-_FETCH_PAUSE_S = 0.005
+_FETCH_PAUSE_S = 0.010
 #: Cards written to Redis in one go.
 _CARDS = 500
 #: The worker that owns this partition makes what there is once: default lists and item cards.

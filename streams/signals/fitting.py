@@ -8,6 +8,7 @@ within the window: after a restart they are read again.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ _LOG = structlog.get_logger(__name__)
 _BATCH = 200
 #: Longest sleep in Kafka's client, so that a stop is seen soon.
 _POLL_S = 0.2
+#: The weakest claim on a core there is.
+_NICE = 19
 #: A fit by drift comes no sooner than this share of the interval after the last.
 _SOONEST = 0.1
 _DECIMALS = 6
@@ -128,8 +131,9 @@ class Fitter:
             self._thread.join(deadline_s)
 
     def _run(self) -> None:
-        # One core's share: the partitions have the rest.
+        # One core at most, and only what nothing else wants of it: nobody waits for a fit. Linux has this by thread.
         torch.set_num_threads(1)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         try:
             # Fits take minutes at most; a day is the longest silence that librdkafka allows.
             consumer = reader(

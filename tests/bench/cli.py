@@ -153,7 +153,7 @@ def latency(
     rate: Annotated[list[float] | None, typer.Option(help="Events per second; 100, 1k and 5k unless given.")] = None,
     log: Annotated[list[str] | None, typer.Option(help="uniform or zipf; both unless given.")] = None,
     seconds: Annotated[float, typer.Option(min=5, help="Measured time of each row.")] = 300.0,
-    partitions: Annotated[int, typer.Option(min=1, help="Of every topic; two are enough for two cores.")] = 2,
+    partitions: Annotated[int, typer.Option(min=1, help="Of every topic; one carries these rates.")] = 1,
     json_file: JsonFile = None,
     page: Page = False,
 ) -> None:

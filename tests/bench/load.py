@@ -26,7 +26,7 @@ from streams.topics import full_name
 from tests.bench.stream import job
 
 #: Looking for more takes a good part of a core from what is measured; fewer leave p99.9 of five minutes to chance.
-_PROBES_PER_S = 50
+_PROBES_PER_S = 20
 #: Between two looks at Redis while probes wait: what a sample may be too long by.
 _LOOK_S = 0.001
 #: A list has `as_of` in its first half kilobyte.
