@@ -43,7 +43,9 @@ class Interactions(NamedTuple):
         >>> log.at(slice(1, None)).users.tolist()
         [5, 6]
         """
-        return Interactions(*(column[chosen] for column in self))
+        return Interactions(
+            self.users[chosen], self.items[chosen], self.kinds[chosen], self.ts_ms[chosen], self.sessions[chosen]
+        )
 
 
 class Asking(NamedTuple):
