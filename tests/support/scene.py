@@ -6,6 +6,7 @@ Every row ends the same way: what was broken is mended, and topics and Redis are
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -147,18 +148,29 @@ class Scene:
         self._next_ms += (count + 400) * 1000
         return made
 
-    def tell(self, sent: Iterable[Sent]) -> None:
-        """Send events, with a bad record now and then, and tell the oracle; returns when Kafka has them all."""
+    def tell(self, sent: Iterable[Sent], rate: float = math.inf) -> None:
+        """
+        Send events, with a bad record now and then, and tell the oracle; returns when Kafka has them all.
+
+        Parameters
+        ----------
+        rate
+            Most events a second.
+
+        """
         out = producer(self.settings)
-        step_ms = 0
+        started, step_ms = time.monotonic(), 0
         for number, one in enumerate(sent):
             if (ts_ms := one.event["ts"]) > step_ms + _STEP_MS:
-                assert out.flush(60) == 0
+                assert out.flush(120) == 0
                 step_ms = ts_ms
             self.put(out, one)
             if number % _BAD_EVERY == 0:
                 self.put_bad(out, one)
-        assert out.flush(60) == 0
+            ahead_s = number / rate - (time.monotonic() - started)
+            if ahead_s > 0.01:
+                time.sleep(ahead_s)
+        assert out.flush(120) == 0
 
     def put(self, out: Any, one: Sent) -> None:
         """Send one event and tell the oracle."""
@@ -223,21 +235,9 @@ class Traffic(threading.Thread):
     def run(self) -> None:
         """Send everything."""
         try:
-            self._run()
+            self._scene.tell(self._stream, self._rate)
         except BaseException as error:  # noqa: BLE001 -- raised again in the test's thread
             self._failure = error
-
-    def _run(self) -> None:
-        out = producer(self._scene.settings)
-        started = time.monotonic()
-        for number, sent in enumerate(self._stream):
-            self._scene.put(out, sent)
-            if number % _BAD_EVERY == 0:
-                self._scene.put_bad(out, sent)
-            ahead = number / self._rate - (time.monotonic() - started)
-            if ahead > 0.01:
-                time.sleep(ahead)
-        assert out.flush(120) == 0
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until everything is sent; a failure of sending is the test's."""
