@@ -8,6 +8,7 @@ from streams.commands import (
     dead_letters,
     doctor,
     erase,
+    evaluate,
     inspect,
     items,
     models,
@@ -26,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals hold settings, and settings hold secrets
 )
-for commands in (stack, replay, topics, items, models, tail, inspect, erase, doctor, dead_letters, roles):
+for commands in (stack, replay, topics, items, models, tail, inspect, erase, evaluate, doctor, dead_letters, roles):
     commands.register(app)
 app.command("settings")(settings)
 app.add_typer(resources.app)

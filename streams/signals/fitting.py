@@ -179,13 +179,17 @@ class Fitter:
                 elif not passes(error):
                     raise DependencyError(f"following item-events failed: {error.str()}")
                 continue
-            try:
-                events = decode_item_events(message.value() or b"")
-            except RecordFormatError:
-                continue
-            owners = item_partitions(events.ids, self._partitions)
-            own = owners[events.item] == message.partition()
-            self.histories.add(events, own & self._is_demand[events.type_code])
+            self.join(message.value() or b"", message.partition())
+
+    def join(self, value: bytes, partition: int) -> None:
+        """Join the events of one record of a partition; a damaged one is passed over."""
+        try:
+            events = decode_item_events(value)
+        except RecordFormatError:
+            return
+        owners = item_partitions(events.ids, self._partitions)
+        own = owners[events.item] == partition
+        self.histories.add(events, own & self._is_demand[events.type_code])
 
     def _is_due(self) -> bool:
         changes = self.histories.changes

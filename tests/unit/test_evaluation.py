@@ -1,0 +1,161 @@
+"""Evaluation: a log as columns, Freshet in virtual time, leave-one-out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.interactions import Asking, Interactions
+from streams.datasets.log import Entry, Log
+from streams.errors import ConfigurationError
+from streams.evaluation.live import Live, move_apart
+from streams.evaluation.logs import EvaluationLog, columns, find_log
+from streams.evaluation.protocols import answer, leave_one_out
+from streams.settings import Settings
+from streams.wire.items import Item
+
+START_MS = 1_700_000_000_000
+SETTINGS = Settings()
+
+
+def entry(user: str, item: str, after_s: float, topic: str = "clicks", **fields: Any) -> Entry:
+    """Return an event so long after the start."""
+    return Entry(topic, START_MS + round(after_s * 1000), {"user_id": user, "item_id": item, **fields})
+
+
+def log_of(*entries: Entry, items: tuple[Item, ...] = ()) -> EvaluationLog:
+    """Return a log as an evaluation takes it."""
+    return columns("test", Log("test", list(entries), list(items)))
+
+
+def test_a_log_becomes_columns() -> None:
+    """Users, items and sessions are numbered as they come; impressions are left out, items nobody met come last."""
+    log = log_of(
+        entry("u", "a", 0, session_id="s"),
+        entry("v", "b", 1),
+        Entry("impressions", START_MS + 1_500, {"user_id": "w", "items": ["a"]}),
+        entry("u", "b", 2, "purchases", session_id="s"),
+        items=(Item("b", category="mugs"), Item("c", category="cups")),
+    )
+    assert (["u", "v"], ["a", "b", "c"]) == (log.users, log.items)
+    assert [[0, 1, 0], [0, 1, 1], [1, 1, 3]] == [column.tolist() for column in log.interactions[:3]]
+    assert [0, -1, 0] == log.interactions.sessions.tolist()
+    assert [-1, 0, 1] == log.categories().tolist()
+    assert [0, 0] == log.first_users(1).interactions.users.tolist()
+
+
+def test_a_log_that_is_not_there_is_named() -> None:
+    """The refusal says which logs there are."""
+    with pytest.raises(ConfigurationError, match=r"no log 'nowhere'.*movielens-100k"):
+        find_log(SETTINGS, "nowhere")
+
+
+def test_events_of_one_moment_are_moved_apart() -> None:
+    """Events of one user at one time get growing times, over several calls; other users keep theirs."""
+    newest = np.full(2, -1, np.int64)
+    moved = np.empty(4, np.int64)
+    move_apart(np.array([0, 0, 1, 0], np.int32), np.array([5, 5, 5, 5]), newest, moved)
+    assert [5, 6, 5, 7] == moved.tolist()
+    move_apart(np.array([0, 1], np.int32), np.array([6, 9]), newest, moved)
+    assert [8, 9] == moved[:2].tolist()
+
+
+def test_leave_one_out_holds_out_the_last_event_of_each_user() -> None:
+    """The target is the last in the log, also among events of one moment; all else is learned."""
+    log = log_of(entry("u", "a", 0), entry("u", "b", 5), entry("v", "c", 5), entry("u", "d", 5)).interactions
+    plan = leave_one_out(log)
+    assert [0, 1] == plan.learned.items.tolist()
+    assert [1, 0] == plan.questions.users.tolist()
+    assert [2, 3] == plan.questions.targets.tolist()
+    assert [2, 3] == plan.questions.before.tolist()
+    assert [1, 2] == plan.questions.ends.tolist()
+
+
+def shoppers(users: int = 30, items: int = 12) -> EvaluationLog:
+    """Return users who click item after item, one after the other, each from another begin."""
+    walks = [
+        entry(f"u{user}", f"i{(user + step) % items}", 3_600 * step + user)
+        for step in range(6)
+        for user in range(users)
+    ]
+    return log_of(*walks)
+
+
+def asking(log: EvaluationLog) -> Asking:
+    """Return all users asking now."""
+    users = np.arange(len(log.users), dtype=np.int32)
+    return Asking(users, np.full(len(users), -1, np.int32), np.full(len(users), START_MS + 10**9))
+
+
+def test_freshet_learns_a_log_and_answers() -> None:
+    """Lists are full, hold no item twice, and under the mask none that the user met; without it such items return."""
+    log = shoppers()
+    live = Live(SETTINGS, log.users, log.items)
+    live.learn(log.interactions)
+    live.fit()
+    excluded = live.recommend(asking(log), 8, exclude_seen=True)
+    allowed = live.recommend(asking(log), 8, exclude_seen=False)
+    for user in range(len(log.users)):
+        met = set(log.interactions.items[log.interactions.users == user].tolist())
+        assert set(range(12)) - met == set(excluded[user, :6].tolist())
+        assert [-1, -1] == excluded[user, 6:].tolist()
+        assert 8 == len(set(allowed[user].tolist()))
+        assert met & set(allowed[user].tolist())
+
+
+def test_freshet_has_learned_what_the_signals_role_publishes() -> None:
+    """Popularity, followers and fitted neighbours stand in the catalogue."""
+    log = shoppers()
+    live = Live(SETTINGS, log.users, log.items)
+    live.learn(log.interactions)
+    assert 0 == len(live.catalogue.neighbours)
+    live.fit()
+    assert 12 == len(live.catalogue.neighbours)
+    assert 1.0 == live.catalogue.popularity.max()
+    followers, _ = live.catalogue.followers.of(log.items.index("i3"))
+    assert [] == followers.tolist(), "an hour apart is another session"
+
+
+def test_how_a_log_is_cut_into_batches_changes_no_list() -> None:
+    """Learned at once or event by event, the lists are the same."""
+    log = shoppers(users=5)
+    whole, parts = (Live(SETTINGS, log.users, log.items) for _ in range(2))
+    whole.learn(log.interactions)
+    for place in range(len(log.interactions.users)):
+        parts.learn(log.interactions.at(slice(place, place + 1)))
+    for exclude_seen in (True, False):
+        one, other = (live.ranked(asking(log), 10, exclude_seen=exclude_seen) for live in (whole, parts))
+        assert list(one) == list(other)
+
+
+def test_users_without_events_get_the_default_list() -> None:
+    """Whoever did nothing yet is shown what is popular."""
+    log = shoppers(users=3)
+    live = Live(SETTINGS, [*log.users, "new"], log.items)
+    live.learn(log.interactions)
+    new = Asking(np.array([3, 0], np.int32), np.full(2, -1, np.int32), np.full(2, START_MS))
+    first, second = live.recommend(new, 5, exclude_seen=True)
+    popular = live.catalogue.popularity[first]
+    assert (np.diff(popular) <= 0).all()
+    assert not set(second.tolist()) & set(log.interactions.items[log.interactions.users == 0].tolist())
+
+
+def test_answers_stand_in_the_order_of_the_questions() -> None:
+    """Every question of leave-one-out has its list, under both masks."""
+    log = shoppers()
+    done: list[int] = []
+    plan = leave_one_out(log.interactions)
+    lists = answer(Live(SETTINGS, log.users, log.items), plan, 10, done.append)
+    assert (len(log.users), 10) == lists.excluded.shape == lists.allowed.shape
+    assert len(log.interactions.users) == sum(done)
+    for row, user in zip(lists.excluded, plan.asking.users, strict=True):
+        assert not set(row.tolist()) & set(plan.learned.items[plan.learned.users == user].tolist())
+
+
+def test_columns_are_in_time_order() -> None:
+    """Interactions are what every recommender is told, a log of equal columns."""
+    log = shoppers(users=2).interactions
+    assert isinstance(log, Interactions)
+    assert (np.diff(log.ts_ms) >= 0).all()
