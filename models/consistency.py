@@ -1,0 +1,195 @@
+"""
+What holds a list together from one refresh to the next.
+
+One knob, `steadiness` in 0..1, sets all of it (K is the length of the list):
+
+======================  =============================  =====  =====  =====  =====
+control                 mapping                        0      .25    .5     1
+======================  =============================  =====  =====  =====  =====
+bonus, share of best    .1 knob                        0      .025   .05    .1
+items that may change   K 10^-knob, at least 1         K      .56 K  .32 K  .1 K
+minimum dwell, s        60 (knob - .5), at least 0     0      0      0      30
+positions               kept from knob .8 on           no     no     no     yes
+======================  =============================  =====  =====  =====  =====
+
+The bonus halves with each half-hour on the list. A change budget costs fewer hits for the same steadiness than a bonus
+alone. Kept positions cost mean reciprocal rank, and a dwell delays an answer to a click, so both begin late.
+
+At 0 nothing is held. Above, a list for which there is neither a new event nor a forced break stays as it is. Forced
+breaks: an item that may not be listed any more leaves; one whose price changed must earn its place like any other; the
+first event of a session begins a new list; what is pinned takes its slot; guardrails come before the budget.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.compiled import compiled
+
+Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+#: A longer pause between two events begins a session.
+SESSION_GAP_MS: Final = 30 * 60_000
+_BONUS: Final = 0.1
+_BONUS_HALF_LIFE_MS: Final = 30 * 60_000.0
+_DWELL_MS: Final = 60_000.0
+_DWELL_FROM: Final = 0.5
+_STICKY_FROM: Final = 0.8
+
+
+class Controls(NamedTuple):
+    """
+    How n lists are held together.
+
+    Attributes
+    ----------
+    bonus
+        (n,) float64, what an incumbent is ahead, as a share of the best score.
+    budget
+        (n,) int64, items that may change without being forced to.
+    dwell_ms
+        (n,) int64, time for which an item stays where it came on the list.
+    sticky
+        (n,) bool, whether items that stay keep their positions.
+    held
+        (n,) bool, whether anything is held at all.
+
+    """
+
+    bonus: Doubles
+    budget: Ints
+    dwell_ms: Ints
+    sticky: Flags
+    held: Flags
+
+
+class Previous(NamedTuple):
+    """
+    The lists that n users had before.
+
+    Attributes
+    ----------
+    rows
+        (n, p) int32, by rank; -1 where the list ended.
+    since_ms
+        (n, p) int64, time of the user's newest event when the item came on the list.
+    repriced
+        (n, p) bool, whether its price has changed since the list was made.
+    made_ms
+        (n,) int64, time of the user's newest event when the list was made; any for users without a list.
+    moved
+        (n,) bool, whether events came since.
+
+    """
+
+    rows: npt.NDArray[np.int32]
+    since_ms: Ints
+    repriced: Flags
+    made_ms: Ints
+    moved: Flags
+
+
+def no_previous(users: int) -> Previous:
+    """Return what says that nobody had a list before."""
+    nothing = (users, 0)
+    return Previous(
+        np.zeros(nothing, np.int32), np.zeros(nothing, np.int64), np.zeros(nothing, np.bool_),
+        np.zeros(users, np.int64), np.ones(users, np.bool_),
+    )  # fmt: skip
+
+
+def controls(knobs: Doubles, size: int) -> Controls:
+    """
+    Return what knobs (n,) in 0..1 stand for, for lists of `size` items.
+
+    >>> controls(np.array([0.0, 0.5, 1.0]), 20).budget.tolist()
+    [20, 6, 2]
+    """
+    budget = np.maximum(np.rint(size * 10.0**-knobs), 1).astype(np.int64)
+    dwell_ms = np.rint(_DWELL_MS * np.maximum(knobs - _DWELL_FROM, 0)).astype(np.int64)
+    return Controls(_BONUS * knobs, budget, dwell_ms, knobs >= _STICKY_FROM, knobs > 0)
+
+
+@compiled
+def goes_on(previous: Previous, user: int, now_ms: int) -> bool:
+    """Whether a user's last list is to be held on to: there is one, and its session lasts or nothing has happened."""
+    if previous.rows.shape[1] == 0 or previous.rows[user, 0] < 0:
+        return False
+    return not previous.moved[user] or now_ms - previous.made_ms[user] <= SESSION_GAP_MS
+
+
+@compiled
+def find_incumbents(
+    previous: Previous, user: int, rows: npt.NDArray[np.int32], count: int, size: int, slots: Ints, since_ms: Ints
+) -> int:  # fmt: skip
+    """
+    Find which candidates stand on the list before, its first `size` places; return how many.
+
+    Parameters
+    ----------
+    rows
+        (m,) rows of the candidates, `count` of them; items of the list that are not among them have to go.
+    slots, since_ms
+        Out, (m,): the place of each on the list before, -1 for newcomers; since when it stands there.
+
+    """
+    incumbents = 0
+    for candidate in range(count):
+        slots[candidate] = -1
+        since_ms[candidate] = 0
+        for slot in range(min(previous.rows.shape[1], size)):
+            if previous.rows[user, slot] == rows[candidate] and not previous.repriced[user, slot]:
+                slots[candidate] = slot
+                since_ms[candidate] = previous.since_ms[user, slot]
+                incumbents += 1
+    return incumbents
+
+
+@compiled
+def bonus_steps(share: float, best: int, since_ms: int, now_ms: int) -> int:
+    """Return what an incumbent is ahead, in steps of the score; `best` is the best score in steps."""
+    ahead = share * max(best, 0) * np.exp2(-max(now_ms - since_ms, 0) / _BONUS_HALF_LIFE_MS)
+    return int(np.rint(ahead))
+
+
+@compiled
+def keep_positions(order: Ints, fixed: Ints, slots: Ints, size: int, scratch: Ints) -> None:
+    """
+    Put the items of a list that stood on the one before back into their places; the others fill the holes in order.
+
+    Parameters
+    ----------
+    order
+        (size,) candidates by rank, -1 where the list ended; changed in place.
+    fixed
+        (size,) candidates that stand fast, -1 for none.
+    slots
+        (m,) place of each candidate on the list before, -1 for newcomers.
+    scratch
+        (size,).
+
+    """
+    length = 0
+    for place in range(size):
+        length += order[place] >= 0
+        scratch[place] = fixed[place]
+    for place in range(length):
+        candidate = order[place]
+        slot = slots[candidate]
+        if fixed[place] != candidate and 0 <= slot < length and scratch[slot] < 0:
+            scratch[slot] = candidate
+    hole = 0
+    for place in range(length):
+        candidate = order[place]
+        if fixed[place] == candidate or (0 <= slots[candidate] < length and scratch[slots[candidate]] == candidate):
+            continue
+        while scratch[hole] >= 0:
+            hole += 1
+        scratch[hole] = candidate
+    for place in range(size):
+        order[place] = scratch[place]
