@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,22 +11,47 @@ import typer
 
 from streams.commands.common import err, examples, guarded, out, settings
 from streams.commands.replay import progress
+from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from models.interactions import Interactions
     from streams.evaluation.progress import Progress
+    from streams.evaluation.protocols import Plan
     from streams.evaluation.results import Evaluated
+
+#: Columns of the table.
+_SHOWN = ("hr@10", "ndcg@10", "mrr@20", "recall@10", "hr@20")
 
 
 class Protocol(StrEnum):
     """What is held out."""
 
     LEAVE_ONE_OUT = "leave-one-out"
+    TIME_SPLIT = "time-split"
+    PREQUENTIAL = "prequential"
 
 
+TestFrom = Annotated[
+    str,
+    typer.Option(metavar="TS", help="Where testing begins: ISO 8601 (UTC unless it says so), or ms since the epoch."),
+]
 Items = Annotated[Path | None, typer.Option("--items", help="Items of a file of events, JSON lines with an `item_id`.")]
 ExcludeSeen = Annotated[
-    bool, typer.Option(help="Which lists the table is of: without items the user met before, or with them.")
+    bool, typer.Option(help="Which lists the headline is of: without items the user met before, or with them.")
 ]
+WithinSession = Annotated[
+    bool, typer.Option("--within-session", help="prequential: ask only before events that a session already began.")
+]
+Freshness = Annotated[
+    bool,
+    typer.Option(
+        "--freshness", help="prequential: also with users' states brought up to date each minute, hour and day only."
+    ),
+]
+RefitHours = Annotated[
+    float, typer.Option(min=0.01, help="prequential: hours of the log between two fits of item-to-item weights.")
+]
+Json = Annotated[Path | None, typer.Option("--json", help="Write all results here, as JSON.")]
 LimitUsers = Annotated[int | None, typer.Option(min=1, help="Take only the first so many users of the log.")]
 Text = Annotated[bool, typer.Option(help="Encode item texts; without, items are known by who met them alone.")]
 
@@ -34,8 +60,13 @@ Text = Annotated[bool, typer.Option(help="Encode item texts; without, items are 
 def evaluate(
     log: Annotated[str, typer.Argument(metavar="LOG", help="movielens-100k, or a file of events with a `type` each.")],
     protocol: Annotated[Protocol, typer.Option(help="What is held out.")] = Protocol.LEAVE_ONE_OUT,
+    test_from: TestFrom = "",
     items: Items = None,
     exclude_seen: ExcludeSeen = True,
+    within_session: WithinSession = False,
+    freshness: Freshness = False,
+    refit_hours: RefitHours = 24.0,
+    json_out: Json = None,
     limit_users: LimitUsers = None,
     text: Text = True,
 ) -> None:
@@ -46,55 +77,123 @@ def evaluate(
     items; nothing is sampled.
 
     `leave-one-out`: the last event of each user is the target; all other events of all users are learned first.
+
+    `time-split`: everything from --test-from on is held out; one list a user, whose targets are all items met then.
+
+    `prequential`: for every event from --test-from on, the list as it stood just before; then the event is learned.
     """
     from models.prebuilt import take_prebuilt
-    from streams.evaluation import protocols, runs
     from streams.evaluation.logs import find_log
+    from streams.evaluation.runs import Run, evaluated
     from streams.evaluation.vectors import encode_items
 
+    if protocol is not Protocol.PREQUENTIAL and (within_session or freshness):
+        raise ConfigurationError("--within-session and --freshness go with --protocol prequential")
+    test_from_ms = _test_from_ms(test_from, protocol)
     configured = settings()
-    take_prebuilt()
     found = find_log(configured, log, items).first_users(limit_users)
-    plan = protocols.leave_one_out(found.interactions)
+    plan = _plan(protocol, found.interactions, test_from_ms, within_session=within_session)
+    take_prebuilt()
     with progress() as shown:
 
         def bar(name: str, total: int) -> Progress:
             task = shown.add_task(name, total=total)
             return lambda done: shown.update(task, advance=done)
 
-        encoded = encode_items(configured, found.cards, bar) if text and found.cards else None
-        systems = [runs.freshet(configured, found, encoded)]
-        evaluated = runs.run(
-            found, plan, systems, bar, protocol=protocol.value, exclude_seen=exclude_seen, encoded=encoded
+        run = Run(
+            settings=configured,
+            log=found,
+            plan=plan,
+            protocol=protocol.value,
+            encoded=encode_items(configured, found.cards, bar) if text and found.cards else None,
+            exclude_seen=exclude_seen,
+            refit_ms=round(refit_hours * 3_600_000),
         )
-    _show(evaluated)
+        made = evaluated(run, (), bar, freshness=freshness)
+    _show(made)
+    if json_out is not None:
+        _write(made, json_out)
 
 
-def _show(evaluated: Evaluated) -> None:
-    """Print a table."""
+def _plan(protocol: Protocol, log: Interactions, test_from_ms: int | None, *, within_session: bool) -> Plan:
+    from streams.evaluation import protocols
+
+    if test_from_ms is None:
+        return protocols.leave_one_out(log)
+    if protocol is Protocol.TIME_SPLIT:
+        return protocols.time_split(log, test_from_ms)
+    return protocols.prequential(log, test_from_ms, within_session=within_session)
+
+
+def _test_from_ms(text: str, protocol: Protocol) -> int | None:
+    """Return where testing begins; None for leave-one-out."""
+    if protocol is Protocol.LEAVE_ONE_OUT:
+        if text:
+            raise ConfigurationError("--test-from does not go with leave-one-out, whose test is each user's last event")
+        return None
+    if not text:
+        raise ConfigurationError(f"{protocol.value} needs --test-from, like --test-from 2017-12-04")
+    if text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"--test-from must be ISO 8601 or ms since the epoch, not {text!r}") from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _measured(made: Evaluated) -> dict[str, dict[str, float]]:
+    """Return the mean measures of each system."""
     import numpy as np
-    from rich.table import Table
 
     from models.measures import accuracy
 
-    shown = ("hr@10", "ndcg@10", "mrr@20", "hr@20", "ndcg@20")
-    mask = "seen items out" if evaluated.exclude_seen else "seen items allowed"
-    table = Table(title=f"{evaluated.log_name}, {evaluated.protocol}, {len(evaluated.questions.users)} lists, {mask}")
+    candidates = np.full(len(made.questions.users), made.items, np.int64)
+    lists = {name: one.excluded if made.exclude_seen else one.allowed for name, one in made.systems.items()}
+    lists |= {f"freshet, told each {name}": one for name, one in made.freshness.items()}
+    return {
+        name: {
+            column: float(values.mean())
+            for column, values in accuracy(one, made.questions.targets, made.questions.ends, candidates).items()
+        }
+        for name, one in lists.items()
+    }
+
+
+def _show(made: Evaluated) -> None:
+    """Print a table."""
+    from rich.table import Table
+
+    mask = "seen items out" if made.exclude_seen else "seen items allowed"
+    table = Table(title=f"{made.log_name}, {made.protocol}, {len(made.questions.users)} lists, {mask}")
     table.add_column("system")
-    for name in shown:
+    for name in _SHOWN:
         table.add_column(name, justify="right")
-    candidates = np.full(len(evaluated.questions.users), evaluated.items, np.int64)
-    for name, lists in evaluated.systems.items():
-        made = lists.excluded if evaluated.exclude_seen else lists.allowed
-        measured = accuracy(made, evaluated.questions.targets, evaluated.questions.ends, candidates)
-        table.add_row(name, *(f"{float(measured[column].mean()):.4f}" for column in shown))
+    for name, measured in _measured(made).items():
+        table.add_row(name, *(f"{measured[column]:.4f}" for column in _SHOWN))
     out.print(table)
-    err.print(f"{evaluated.events_per_s:,.0f} events/s")
+    err.print(f"{made.events_per_s:,.0f} events/s")
+
+
+def _write(made: Evaluated, path: Path) -> None:
+    import orjson
+
+    results = {
+        "protocol": made.protocol,
+        "log": made.log_name,
+        "metrics": _measured(made),
+        "events_per_s": made.events_per_s,
+    }
+    path.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2))
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command(
         rich_help_panel="Quality",
-        epilog=examples("freshet evaluate movielens-100k", "freshet evaluate clicks.jsonl --items items.jsonl"),
+        epilog=examples(
+            "freshet evaluate movielens-100k",
+            "freshet evaluate movielens-100k --protocol prequential --test-from 1998-03-20 --freshness",
+            "freshet evaluate clicks.jsonl --items items.jsonl --protocol time-split --test-from 2024-05-01",
+        ),
     )(evaluate)

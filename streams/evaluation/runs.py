@@ -3,72 +3,120 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from models.interactions import Recommender
+from models.interactions import Int32, Recommender
+from streams.evaluation.driving import DAY_MS, answers, delayed
 from streams.evaluation.live import Live
 from streams.evaluation.logs import EvaluationLog
 from streams.evaluation.progress import Bars
-from streams.evaluation.protocols import Plan, answer
+from streams.evaluation.protocols import Plan
 from streams.evaluation.results import Evaluated, Lists
 from streams.evaluation.vectors import EncodedItems
 from streams.settings import Settings
 
 #: Length of every list: the longest at which any measure cuts.
 LIST_SIZE = 100
+#: How seldom users' states are brought up to date in the ablation, beside at every event.
+DELAYS_MS = {"minute": 60_000, "hour": 3_600_000, "day": DAY_MS}
 
 
-def freshet(settings: Settings, log: EvaluationLog, encoded: EncodedItems | None) -> Live:
-    """Return Freshet before the first event of a log; without vectors items are known by who met them alone."""
-    live = Live(settings, log.users, log.items, log.cards)
-    if encoded is not None:
-        live.serve(encoded.served, encoded.records())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """
+    What is run.
+
+    Attributes
+    ----------
+    log, plan, protocol
+        The log, what the protocol makes of it, and the protocol's name.
+    encoded
+        The vectors of its items; None where items are known by who met them alone.
+    exclude_seen
+        Which lists the headline is of.
+    refit_ms
+        How often systems fit again while events are told.
+
+    """
+
+    settings: Settings
+    log: EvaluationLog
+    plan: Plan
+    protocol: str
+    encoded: EncodedItems | None
+    exclude_seen: bool = True
+    refit_ms: int = DAY_MS
+
+    @property
+    def events(self) -> int:
+        """Events that a system learns, and lists it is asked for where these are not of the events themselves."""
+        plan = self.plan
+        return len(plan.learned.users) + (len(plan.told) or len(plan.asking.users))
+
+
+def freshet(run: Run) -> Live:
+    """Return Freshet before the first event of a log."""
+    live = Live(run.settings, run.log.users, run.log.items, run.log.cards)
+    if run.encoded is not None:
+        live.serve(run.encoded.served, run.encoded.records())
     return live
 
 
-def run(
-    log: EvaluationLog,
-    plan: Plan,
-    systems: Sequence[Recommender],
-    bars: Bars,
-    *,
-    protocol: str,
-    exclude_seen: bool,
-    encoded: EncodedItems | None,
+def evaluated(
+    run: Run, others: Sequence[Callable[[], Recommender]], bars: Bars, *, freshness: bool = False
 ) -> Evaluated:
-    """Have every system answer the questions of a plan; the first is Freshet."""
+    """
+    Have Freshet and others answer the questions of a plan, one system after the other.
+
+    Parameters
+    ----------
+    others
+        Each makes a system that has learned nothing.
+    freshness
+        Whether Freshet is asked again with users' states brought up to date less often.
+
+    """
     lists: dict[str, Lists] = {}
     seconds: dict[str, float] = {}
-    steps = len(plan.learned.users) + len(plan.asking.users)
-    for system in systems:
+    for make in (lambda: freshet(run), *others):
+        system = make()
         started = time.monotonic()
-        lists[system.name] = answer(system, plan, LIST_SIZE, bars(system.name, steps))
+        progress = bars(system.name, run.events)
+        lists[system.name] = answers(
+            system, run.log.interactions, run.plan, LIST_SIZE, refit_ms=run.refit_ms, progress=progress
+        )
         seconds[system.name] = time.monotonic() - started
-    return _evaluated(log, plan, lists, seconds, steps, protocol, encoded, exclude_seen=exclude_seen)
-
-
-def _evaluated(
-    log: EvaluationLog,
-    plan: Plan,
-    lists: Mapping[str, Lists],
-    seconds: Mapping[str, float],
-    events: int,
-    protocol: str,
-    encoded: EncodedItems | None,
-    *,
-    exclude_seen: bool,
-) -> Evaluated:
+    first = next(iter(lists))
     return Evaluated(
-        protocol=protocol,
-        log_name=log.name,
-        exclude_seen=exclude_seen,
-        log=log.interactions,
-        learned=plan.learned,
-        items=len(log.items),
-        questions=plan.questions,
+        protocol=run.protocol,
+        log_name=run.log.name,
+        exclude_seen=run.exclude_seen,
+        log=run.log.interactions,
+        learned=run.plan.learned,
+        items=len(run.log.items),
+        questions=run.plan.questions,
         systems=lists,
-        categories=log.categories(),
-        vectors=None if encoded is None else encoded.matrix(log.items),
-        events_per_s=events / next(iter(seconds.values())),
+        freshness=_ablation(run, lists[first], bars) if freshness else {},
+        categories=run.log.categories(),
+        vectors=None if run.encoded is None else run.encoded.matrix(run.log.items),
+        events_per_s=run.events / seconds[first],
         seconds=seconds,
     )
+
+
+def _ablation(run: Run, at_every_event: Lists, bars: Bars) -> dict[str, Int32]:
+    """Return Freshet's lists by how often users' states are brought up to date."""
+    found = {"event": at_every_event.excluded if run.exclude_seen else at_every_event.allowed}
+    for name, every_ms in DELAYS_MS.items():
+        found[name] = delayed(
+            freshet(run),
+            run.log.interactions,
+            run.plan,
+            LIST_SIZE,
+            every_ms=every_ms,
+            exclude_seen=run.exclude_seen,
+            refit_ms=run.refit_ms,
+            progress=bars(f"freshet, told each {name}", run.events),
+        )
+    return found

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.interactions import Asking, Interactions
+from models.interactions import Asking
 from streams.datasets.log import Entry, Log
 from streams.errors import ConfigurationError
+from streams.evaluation.driving import answers
 from streams.evaluation.live import Live, move_apart
 from streams.evaluation.logs import EvaluationLog, columns, find_log
-from streams.evaluation.protocols import answer, leave_one_out
+from streams.evaluation.protocols import leave_one_out
 from streams.settings import Settings
 from streams.wire.items import Item
 
@@ -60,17 +61,6 @@ def test_events_of_one_moment_are_moved_apart() -> None:
     assert [5, 6, 5, 7] == moved.tolist()
     move_apart(np.array([0, 1], np.int32), np.array([6, 9]), newest, moved)
     assert [8, 9] == moved[:2].tolist()
-
-
-def test_leave_one_out_holds_out_the_last_event_of_each_user() -> None:
-    """The target is the last in the log, also among events of one moment; all else is learned."""
-    log = log_of(entry("u", "a", 0), entry("u", "b", 5), entry("v", "c", 5), entry("u", "d", 5)).interactions
-    plan = leave_one_out(log)
-    assert [0, 1] == plan.learned.items.tolist()
-    assert [1, 0] == plan.questions.users.tolist()
-    assert [2, 3] == plan.questions.targets.tolist()
-    assert [2, 3] == plan.questions.before.tolist()
-    assert [1, 2] == plan.questions.ends.tolist()
 
 
 def shoppers(users: int = 30, items: int = 12) -> EvaluationLog:
@@ -147,15 +137,9 @@ def test_answers_stand_in_the_order_of_the_questions() -> None:
     log = shoppers()
     done: list[int] = []
     plan = leave_one_out(log.interactions)
-    lists = answer(Live(SETTINGS, log.users, log.items), plan, 10, done.append)
+    live = Live(SETTINGS, log.users, log.items)
+    lists = answers(live, log.interactions, plan, 10, progress=done.append)
     assert (len(log.users), 10) == lists.excluded.shape == lists.allowed.shape
     assert len(log.interactions.users) == sum(done)
     for row, user in zip(lists.excluded, plan.asking.users, strict=True):
         assert not set(row.tolist()) & set(plan.learned.items[plan.learned.users == user].tolist())
-
-
-def test_columns_are_in_time_order() -> None:
-    """Interactions are what every recommender is told, a log of equal columns."""
-    log = shoppers(users=2).interactions
-    assert isinstance(log, Interactions)
-    assert (np.diff(log.ts_ms) >= 0).all()
