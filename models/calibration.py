@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compiled import compiled
-from models.reasons import Events, Weighing
+from models.events import Events, Weighing
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -18,7 +18,7 @@ from models.calibration import Profile
 from models.caps import ANY, NOTHING_NEW, STRICT, Attributes, Limits, Standing
 from models.compiled import compiled
 from models.diversity import OFF, Repulsion
-from models.reasons import Events, Weighing
+from models.events import Events, Weighing
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

@@ -1,14 +1,13 @@
 """
-The final list of each user out of its candidates: scored again exactly, in a total order, with reasons.
+The list of each user out of candidates from vectors, neighbours, history and popularity, in a total order.
 
-What a user's list becomes depends on that user and the items alone, not on who else is in the batch: `models.scan`
-only chooses candidates, whose scores are summed again one user at a time in float64.
+What a user's list becomes depends on that user and the items alone, not on who else is in the batch: `models.scan` and
+`models.neighbours` only choose candidates, whose scores are summed again one user at a time in float64.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,84 +15,35 @@ import numpy.typing as npt
 
 from models.compiled import compiled
 from models.contenders import Rows
-from models.ranking import SCORE_STEP, Barred, Floats, RankingParameters, Top, queries
-from models.reasons import (
-    Events,
-    Groups,
-    Reasons,
-    Weighing,
-    contribute,
-    dot,
-    explain,
-    group,
-    no_groups,
-    no_reasons,
+from models.events import Events, Weighing
+from models.neighbours import (
+    REPEAT,
+    VOICES,
+    Related,
+    Room,
+    Scratch,
+    attribute,
+    come_back,
+    hush,
+    loudest,
+    measure,
+    speak,
 )
+from models.ranking import SCORE_STEP, Barred, Floats, Top, Weights, queries
+from models.reasons import Groups, Reasons, contribute, dot, explain, group, no_groups, no_reasons
 from models.scan import exact_top
+from models.users import Excluded, Owned, Users
 
-#: What carries an item: the user's interest, its popularity, or nothing but that there was room.
+#: What carries an item: the interest vectors, its popularity, nothing but that there was room, or a voice.
 INTEREST: Final = 0
 POPULAR: Final = 1
 ROOM: Final = 2
+FIRST_VOICE: Final = 3
 #: Steps of a score of 1.
 STEPS: Final = round(1 / SCORE_STEP)
-#: Candidates beyond the list's size: a query is a float32 sum and errs by about 1e-7; only near-ties of 1e-5 can move.
+#: Candidates of each kind beyond the list's size: what is near to the vectors and what most is said of are two orders,
+#: and the sum of both a third.
 _SPARE: Final = 12
-
-
-class Users(NamedTuple):
-    """
-    What the lists of n users are decided from.
-
-    Attributes
-    ----------
-    interests
-        (3, n, d) float32, short, long and negative interest vectors: sums of item vectors by event weight, decayed to
-        `now_ms`; zeros when empty.
-    events
-        The events that reasons are looked for in, and whose items are seen.
-    excluded
-        Items that may not be listed: purchased and disliked ones.
-    now_ms
-        (n,) int64, time of each user's newest event.
-    parameters
-        One for each user.
-
-    """
-
-    interests: Floats
-    events: Events
-    excluded: Barred
-    now_ms: npt.NDArray[np.int64]
-    parameters: Sequence[RankingParameters]
-
-
-def joined(parts: Sequence[Users]) -> Users:
-    """Return the users of several parts, of one dimension each, as one batch; at least one part."""
-    if len(parts) == 1:
-        return parts[0]
-    events = Events(
-        np.concatenate([part.events.items for part in parts]),
-        np.concatenate([part.events.kinds for part in parts]),
-        np.concatenate([part.events.ts_ms for part in parts]),
-        _ends([part.events.ends for part in parts]),
-    )
-    excluded = Barred(
-        np.concatenate([part.excluded.columns for part in parts]), _ends([part.excluded.ends for part in parts])
-    )
-    return Users(
-        np.concatenate([part.interests for part in parts], axis=1),
-        events,
-        excluded,
-        np.concatenate([part.now_ms for part in parts]),
-        [parameters for part in parts for parameters in part.parameters],
-    )
-
-
-def _ends(parts: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    """Return ends of parts that stand one behind another."""
-    before = np.cumsum([0, *(part[-1] if len(part) else 0 for part in parts[:-1])])
-    return np.concatenate([part + start for part, start in zip(parts, before, strict=True)])
 
 
 class Lists(NamedTuple):
@@ -107,7 +57,7 @@ class Lists(NamedTuple):
     steps
         (n, k) int64, score in steps of `SCORE_STEP`.
     sources
-        (n, k) uint8, what carries each item: `INTEREST`, `POPULAR` or `ROOM`.
+        (n, k) uint8, what carries each item: `INTEREST`, `POPULAR`, `ROOM`, or `FIRST_VOICE` and the voices behind it.
     reasons
         The events behind each item.
 
@@ -119,50 +69,108 @@ class Lists(NamedTuple):
     reasons: Reasons
 
 
-def make_lists(users: Users, table: Rows, size: int, weighing: Weighing) -> Lists:
+class _Users(NamedTuple):
+    """Of `models.users.Users` and their weights, what compiled code reads."""
+
+    interests: Floats
+    events: Events
+    owned: Owned
+    now_ms: npt.NDArray[np.int64]
+    vectors: npt.NDArray[np.float64]
+    voices: npt.NDArray[np.float64]
+    exclude_seen: npt.NDArray[np.bool_]
+
+
+class _Found(NamedTuple):
+    """
+    The lists, and what reasons need of them.
+
+    Attributes
+    ----------
+    liked
+        (n, k) float64, the personal part of each score.
+    scales
+        (n, VOICES + 3) float64, what the voices, and the short, long and negative vector are multiplied with.
+    best, said
+        (size + spare,) scratch.
+
+    """
+
+    items: npt.NDArray[np.int32]
+    steps: npt.NDArray[np.int64]
+    sources: npt.NDArray[np.uint8]
+    liked: npt.NDArray[np.float64]
+    scales: npt.NDArray[np.float64]
+    best: npt.NDArray[np.int64]
+    said: npt.NDArray[np.float64]
+
+
+def make_lists(users: Users, table: Rows, related: Related, size: int, weighing: Weighing, scratch: Scratch) -> Lists:
     """
     Return the best `size` items of each user.
 
     Parameters
     ----------
     weighing
-        How much an event says when it is looked for behind an item.
+        How much an event says.
 
     """
-    count = len(users.parameters)
+    count, rows = len(users.parameters), len(table.order)
+    weights = Weights.of(users.parameters)
     short, long, negative = users.interests
-    asked = queries(short, long, negative, users.parameters)
-    exclude_seen = np.array([parameters.exclude_seen for parameters in users.parameters], np.bool_)
-    barred = _barred(users.excluded, users.events, exclude_seen)
-    top = exact_top(asked, table, size + _SPARE, barred)
-    lists = Lists(
-        np.full((count, size), -1, np.int32), np.zeros((count, size), np.int64),
-        np.zeros((count, size), np.uint8), no_reasons(count, size),
+    stamp = scratch.stamp(rows, count)
+    room = scratch.arrays
+    barred = _barred(users, weights, rows, room, stamp)
+    top = exact_top(queries(short, long, negative, weights.vectors), table, size + _SPARE, barred)
+    asked = _Users(
+        users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices, weights.exclude_seen
+    )
+    shape, spoken = (count, size), size + _SPARE
+    found = _Found(
+        np.full(shape, -1, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.uint8), np.zeros(shape),
+        np.zeros((count, VOICES + 3)), np.zeros(spoken, np.int64), np.zeros(spoken),
     )  # fmt: skip
-    weights = np.array([(p.short, p.long, p.negative, p.popularity) for p in users.parameters]).reshape(-1, 4)
-    liked_of, groups = np.zeros(size), no_groups(size)
-    _fill(users.interests, users.events, users.now_ms, weights, table, top, weighing, liked_of, groups, lists)
-    return lists
+    reasons = no_reasons(count, size)
+    _choose(asked, table, related, weighing, barred, top, stamp, room, found)
+    _explain(asked, table, related, weighing, room, found, no_groups(size), reasons)
+    return Lists(found.items, found.steps, found.sources, reasons)
 
 
-def _barred(excluded: Barred, events: Events, exclude_seen: npt.NDArray[np.bool_]) -> Barred:
-    """Return the excluded items, and with them the seen ones of the users who are to get new ones only."""
-    columns = np.empty(len(excluded.columns) + len(events.items), np.int32)
-    ends = np.empty(len(exclude_seen), np.int64)
-    used = _join(excluded, events, exclude_seen, columns, ends)
+def _barred(users: Users, weights: Weights, rows: int, room: Room, stamp: int) -> Barred:
+    """Return what may not be listed for each user: what is excluded, and their whole history if that is to stay out."""
+    owned, excluded, events = users.owned, users.excluded, users.events
+    columns = np.empty(len(excluded.items) + len(owned.items) + len(events.items), np.int32)
+    ends = np.empty(len(users.parameters), np.int64)
+    used = _bar(
+        owned, excluded, events, users.now_ms, weights.exclude_seen, weights.repurchase_ms, rows, room.bought, stamp,
+        columns, ends,
+    )  # fmt: skip
     return Barred(columns[:used], ends)
 
 
 @compiled
-def _join(
-    excluded: Barred, events: Events, exclude_seen: npt.NDArray[np.bool_], columns: npt.NDArray[np.int32],
-    ends: npt.NDArray[np.int64],
+def _bar(
+    owned: Owned, excluded: Excluded, events: Events, now_ms: npt.NDArray[np.int64],
+    exclude_seen: npt.NDArray[np.bool_], repurchase_ms: npt.NDArray[np.float64], rows: int,
+    bought: npt.NDArray[np.int64], stamp: int, columns: npt.NDArray[np.int32], ends: npt.NDArray[np.int64],
 ) -> int:  # fmt: skip
+    """Write the barred items of each user one behind another; `bought` (rows,) is scratch."""
     used = 0
     for user in range(len(ends)):
+        first, end = owned.ends[user - 1] if user else 0, owned.ends[user]
+        for place in range(first, end):
+            item = owned.items[place]
+            if exclude_seen[user]:
+                columns[used] = item
+                used += 1
+            elif owned.bought[place] and item < rows:
+                bought[item] = stamp + user
         for place in range(excluded.ends[user - 1] if user else 0, excluded.ends[user]):
-            columns[used] = excluded.columns[place]
-            used += 1
+            item = excluded.items[place]
+            due = now_ms[user] - excluded.ts_ms[place] >= repurchase_ms[user]
+            if not (due and 0 <= item < rows and bought[item] == stamp + user):
+                columns[used] = item
+                used += 1
         if exclude_seen[user]:
             for place in range(events.ends[user - 1] if user else 0, events.ends[user]):
                 columns[used] = events.items[place]
@@ -172,45 +180,89 @@ def _join(
 
 
 @compiled
-def _fill(
-    interests: Floats, events: Events, now_ms: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float64], table: Rows, top: Top, weighing: Weighing, liked_of: npt.NDArray[np.float64],
-    groups: Groups, lists: Lists,
+def _choose(
+    users: _Users, table: Rows, related: Related, weighing: Weighing, barred: Barred, top: Top, stamp: int, room: Room,
+    found: _Found,
 ) -> None:  # fmt: skip
-    """Fill the lists; `liked_of` is (size,) scratch: of the listed items, what the interest vectors say."""
-    for user in range(len(weights)):
-        short, long, negative = interests[0, user], interests[1, user], interests[2, user]
-        short_scale = _scale(short, weights[user, 0])
-        long_scale = _scale(long, weights[user, 1])
-        negative_scale = _scale(negative, weights[user, 2])
-        candidates, sources = top.columns[user], lists.sources[user]
-        for place in range(len(candidates)):
-            item = candidates[place]
-            if item < 0:
+    """Fill the lists, best first."""
+    rows = len(table.order)
+    for user in range(len(users.now_ms)):
+        mine = stamp + user
+        for place in range(barred.ends[user - 1] if user else 0, barred.ends[user]):
+            if 0 <= barred.columns[place] < rows:
+                room.barred[barred.columns[place]] = mine
+        scales = found.scales[user]
+        wanted = users.voices[user]
+        touched = speak(users.events, user, rows, weighing, related, wanted, room)
+        if wanted[REPEAT] > 0.0 and not users.exclude_seen[user]:
+            first = users.owned.ends[user - 1] if user else 0
+            touched = come_back(
+                users.owned.items, users.owned.masses, first, users.owned.ends[user], rows, room, touched
+            )
+        measure(related, table.usable, mine, room, touched, wanted, scales)
+        for part in range(3):
+            scales[VOICES + part] = _scale(users.interests[part, user], users.vectors[user, part])
+        spoken = loudest(scales, table.usable, mine, room, touched, found.best, found.said)
+        for place in range(top.columns.shape[1]):
+            if top.columns[user, place] < 0:
                 break
-            liked = 0.0
-            if short_scale != 0.0:
-                liked += dot(short, table.vectors[item]) * short_scale
-            if long_scale != 0.0:
-                liked += dot(long, table.vectors[item]) * long_scale
-            personal = liked
-            if negative_scale != 0.0:
-                personal -= max(dot(negative, table.vectors[item]) * negative_scale, 0.0)
-            popular = weights[user, 3] * table.popularity[item]
-            step = int(np.rint((personal + popular) * STEPS))
-            rank = _insert(lists.items[user], lists.steps[user], table.order, item, step)
-            if rank < len(sources):
-                _make_room(sources, rank)
-                _make_room(liked_of, rank)
-                sources[rank], liked_of[rank] = _source(personal, popular), liked
-        known = len(table.vectors)
-        count = group(events, user, known, now_ms[user], weighing, short_scale, long_scale, groups)
-        if count:
-            contribute(table.vectors, lists.items[user], groups, count)
-            for rank in range(lists.items.shape[1]):
-                if lists.items[user, rank] < 0:
-                    break
-                explain(groups.contributed[rank], liked_of[rank], groups, count, lists.reasons, user, rank)
+            _enter(users, user, top.columns[user, place], table, room, found)
+            room.chosen[top.columns[user, place]] = mine
+        for place in range(spoken):
+            if room.chosen[found.best[place]] != mine:
+                _enter(users, user, found.best[place], table, room, found)
+        hush(room, touched)
+
+
+@compiled
+def _enter(users: _Users, user: int, item: int, table: Rows, room: Room, found: _Found) -> None:
+    """Score a candidate and put it in its place on the user's list."""
+    scales, sums = found.scales[user], room.sums[item]
+    liked = 0.0
+    for part in range(2):
+        if scales[VOICES + part] != 0.0:
+            liked += dot(users.interests[part, user], table.vectors[item]) * scales[VOICES + part]
+    near = liked
+    if scales[VOICES + 2] != 0.0:
+        near -= max(dot(users.interests[2, user], table.vectors[item]) * scales[VOICES + 2], 0.0)
+    popular = users.vectors[user, 3] * table.popularity[item]
+    source, most, voices = ROOM, 0.0, 0.0
+    for voice in range(VOICES):
+        said = scales[voice] * sums[voice]
+        voices += said
+        if said > most:
+            source, most = FIRST_VOICE + voice, said
+    if popular > 0.0 and popular >= most:
+        source, most = POPULAR, popular
+    if near > 0.0 and near >= most:
+        source = INTEREST
+    step = int(np.rint((near + voices + popular) * STEPS))
+    rank = _insert(found.items[user], found.steps[user], table.order, item, step)
+    if rank < found.items.shape[1]:
+        _make_room(found.sources[user], rank)
+        _make_room(found.liked[user], rank)
+        found.sources[user, rank], found.liked[user, rank] = source, liked + voices
+
+
+@compiled
+def _explain(
+    users: _Users, table: Rows, related: Related, weighing: Weighing, room: Room, found: _Found, groups: Groups,
+    reasons: Reasons,
+) -> None:  # fmt: skip
+    """Name the events behind each item."""
+    rows = len(table.order)
+    for user in range(len(users.now_ms)):
+        scales, items = found.scales[user], found.items[user]
+        short, long = scales[VOICES], scales[VOICES + 1]
+        count = group(users.events, user, rows, users.now_ms[user], weighing, short, long, groups)
+        if not count:
+            continue
+        contribute(table.vectors, items, groups, count)
+        attribute(related, items, groups, count, weighing, scales, room)
+        for rank in range(len(items)):
+            if items[rank] < 0:
+                break
+            explain(groups.contributed[rank], found.liked[user, rank], groups, count, reasons, user, rank)
 
 
 @compiled
@@ -218,13 +270,6 @@ def _scale(vector: Floats, weight: float) -> float:
     """Return what makes a vector as long as its ranking weight; 0 where it says nothing."""
     length = math.sqrt(dot(vector, vector))
     return weight / length if length > 0.0 else 0.0
-
-
-@compiled
-def _source(personal: float, popular: float) -> int:
-    if personal > 0.0 and personal >= popular:
-        return INTEREST
-    return POPULAR if popular > 0.0 else ROOM
 
 
 @compiled

@@ -28,8 +28,13 @@ class RankingParameters:
         What likeness to the negative vector costs; unlikeness earns nothing.
     popularity
         Weight of decayed popularity, which lies in 0..1.
+    neighbours, followers, repeat
+        Weight of what the user's events say through fitted neighbours, through what follows them in sessions, and of
+        the items of the user's own history; each lies in 0..1.
     exclude_seen
-        Whether items among the user's recent events stay out of the list.
+        Whether items of the user's history stay out of the list.
+    repurchase_interval_s
+        How long a purchased item stays out; a disliked one does for good.
 
     """
 
@@ -37,7 +42,11 @@ class RankingParameters:
     long: float = 0.4
     negative: float = 0.3
     popularity: float = 0.1
+    neighbours: float = 1.0
+    followers: float = 0.8
+    repeat: float = 0.5
     exclude_seen: bool = True
+    repurchase_interval_s: float = 30 * 86400.0
 
 
 class Queries(NamedTuple):
@@ -106,7 +115,45 @@ def unit(vectors: Floats) -> Floats:
     return scaled
 
 
-def queries(short: Floats, long: Floats, negative: Floats, parameters: Sequence[RankingParameters]) -> Queries:
+class Weights(NamedTuple):
+    """
+    The weights of n users.
+
+    Attributes
+    ----------
+    vectors
+        (n, 4) float64, of the short, long and negative vector and of popularity.
+    voices
+        (n, 3) float64, of neighbours, followers and repeats.
+    exclude_seen
+        (n,) bool.
+    repurchase_ms
+        (n,) float64.
+
+    """
+
+    vectors: npt.NDArray[np.float64]
+    voices: npt.NDArray[np.float64]
+    exclude_seen: npt.NDArray[np.bool_]
+    repurchase_ms: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, parameters: Sequence[RankingParameters]) -> Weights:
+        """Return the weights of each user."""
+        rows = [
+            (p.short, p.long, p.negative, p.popularity, p.neighbours, p.followers, p.repeat, p.repurchase_interval_s)
+            for p in parameters
+        ]
+        table = np.array(rows, np.float64).reshape(-1, 8)
+        return cls(
+            np.ascontiguousarray(table[:, :4]),
+            np.ascontiguousarray(table[:, 4:7]),
+            np.array([p.exclude_seen for p in parameters], np.bool_),
+            1000.0 * table[:, 7],
+        )
+
+
+def queries(short: Floats, long: Floats, negative: Floats, of_vectors: npt.NDArray[np.float64]) -> Queries:
     """
     Return the queries of n users from their interest vectors, each (n, d) float32 of any length.
 
@@ -114,11 +161,11 @@ def queries(short: Floats, long: Floats, negative: Floats, parameters: Sequence[
     ----------
     short, long, negative
         The decayed sums of item vectors; only their directions count.
-    parameters
-        One for each user.
+    of_vectors
+        See `Weights`.
 
     """
-    weights = np.array([(p.short, p.long, p.negative, p.popularity) for p in parameters], np.float32).reshape(-1, 4)
+    weights = of_vectors.astype(np.float32)
     interest = weights[:, 0:1] * unit(short) + weights[:, 1:2] * unit(long)
     return Queries(interest, weights[:, 2:3] * unit(negative), np.ascontiguousarray(weights[:, 3]))
 

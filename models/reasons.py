@@ -1,8 +1,10 @@
 """
 Why an item stands in a list: the exact additive contribution of each event to the personal part of the score.
 
-The personal part is `q . v` with `q` a weighted sum of event item vectors, so it falls apart into one number for each
-event: taking the event away, with the lengths of the interest vectors held, lowers it by just that number.
+The personal part is `q . v` with `q` a weighted sum of event item vectors, and what the events say of the item through
+neighbours and by themselves (`models.neighbours`), so it falls apart into one number for each event: taking the event
+away, with the lengths of the interest vectors, the scales and the places of the other events held, lowers it by just
+that number.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compiled import compiled, compiled_loosely
+from models.events import Events, Weighing, following, near
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -28,46 +31,6 @@ SHARE_STEPS: Final = 10_000
 _AT_ONCE: Final = 4
 
 
-class Events(NamedTuple):
-    """
-    The recent events of n users, those of one user behind those of another, oldest first.
-
-    Attributes
-    ----------
-    items
-        (e,) int32, rows of the items met.
-    kinds
-        (e,) uint8, type codes.
-    ts_ms
-        (e,) int64, event times.
-    ends
-        (n,) int64, where each user's end.
-
-    """
-
-    items: npt.NDArray[np.int32]
-    kinds: npt.NDArray[np.uint8]
-    ts_ms: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
-
-
-class Weighing(NamedTuple):
-    """
-    How an event's weight comes about.
-
-    Attributes
-    ----------
-    of_kind
-        (types,) float64, what an event adds to an interest vector; 0 for types that speak for nothing.
-    half_lives_ms
-        (2,) float64, of the short and of the long vector.
-
-    """
-
-    of_kind: Doubles
-    half_lives_ms: Doubles
-
-
 class Groups(NamedTuple):
     """
     Equal events of one user (same item, same type) as one, scratch for `group`.
@@ -78,6 +41,8 @@ class Groups(NamedTuple):
         (MAX_GROUPS,) int64, in the order of their oldest event.
     short, long
         (MAX_GROUPS,) float64, what is left of their weight in the short and in the long vector.
+    near, following
+        (MAX_GROUPS,) float64, what their places count for the neighbours and for the followers of the item.
     weights
         (MAX_GROUPS,) float64, the factor of the item's vector in the query.
     contributed
@@ -89,6 +54,8 @@ class Groups(NamedTuple):
     kinds: npt.NDArray[np.int64]
     short: Doubles
     long: Doubles
+    near: Doubles
+    following: Doubles
     weights: Doubles
     contributed: Doubles
 
@@ -116,8 +83,8 @@ class Reasons(NamedTuple):
 def no_groups(items: int) -> Groups:
     """Return scratch for lists of so many items."""
     rows, kinds = np.zeros((2, MAX_GROUPS), np.int64)
-    short, long, weights = np.zeros((3, MAX_GROUPS))
-    return Groups(rows, kinds, short, long, weights, np.zeros((items + _AT_ONCE - 1, MAX_GROUPS)))
+    short, long, close, behind, weights = np.zeros((5, MAX_GROUPS))
+    return Groups(rows, kinds, short, long, close, behind, weights, np.zeros((items + _AT_ONCE - 1, MAX_GROUPS)))
 
 
 def no_reasons(users: int, items: int) -> Reasons:
@@ -153,11 +120,15 @@ def group(
         Ranking weight divided by the vector's length; 0 for a vector of length 0.
 
     """
-    count = 0
-    for place in range(events.ends[user - 1] if user else 0, events.ends[user]):
+    count, distance = 0, 0
+    first = events.ends[user - 1] if user else 0
+    for place in range(first, events.ends[user]):
+        distance += events.items[place] < known and weighing.of_kind[events.kinds[place]] > 0.0
+    for place in range(first, events.ends[user]):
         item, kind = np.int64(events.items[place]), np.int64(events.kinds[place])
         if item >= known or weighing.of_kind[kind] <= 0.0:
             continue
+        distance -= 1
         at = 0
         while at < count and not (groups.items[at] == item and groups.kinds[at] == kind):
             at += 1
@@ -166,10 +137,13 @@ def group(
                 continue
             groups.items[at], groups.kinds[at] = item, kind
             groups.short[at], groups.long[at] = 0.0, 0.0
+            groups.near[at], groups.following[at] = 0.0, 0.0
             count += 1
         age_ms = max(now_ms - events.ts_ms[place], 0)
         groups.short[at] += math.exp2(-age_ms / weighing.half_lives_ms[0])
         groups.long[at] += math.exp2(-age_ms / weighing.half_lives_ms[1])
+        groups.near[at] += near(distance)
+        groups.following[at] += following(distance)
     for at in range(count):
         decayed = short_scale * groups.short[at] + long_scale * groups.long[at]
         groups.weights[at] = weighing.of_kind[groups.kinds[at]] * decayed
@@ -240,7 +214,7 @@ def explain(
         Out, at (user, rank): zeros before.
 
     """
-    if liked <= 0.0:
+    if liked <= 0.0 or not count:
         return
     spoken, explained = 0.0, 0.0
     for at in range(count):

@@ -19,7 +19,7 @@ from models.choosing import Aims, Candidates, Desk
 from models.compiled import compiled
 from models.consistency import Controls, Previous
 from models.diversity import DPP, MMR, OFF
-from models.reasons import Events, Weighing
+from models.events import Events, Weighing
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.neighbours import Related, damping
 from models.quantisation import Quantised
 from streams import metrics
 from streams.catalogue.ids import ItemIds, ItemNames
@@ -108,6 +109,7 @@ class Catalogue:
         self._staged: VectorSpace | None = None
         self._half_life_ms = half_life_popularity_s * 1000.0
         self._popularity: Floats | None = None
+        self._damping: Floats = np.empty((2, 0), np.float32)
         self._ids = ItemIds()
         self._items: dict[str, Item | None] = {}
         self._sightings: dict[str, Item] = {}
@@ -151,6 +153,7 @@ class Catalogue:
             top = self._demand.max()
             relative = np.exp2(self._demand - top) if math.isfinite(top) else np.zeros(len(self._demand))
             popularity = self._popularity = relative.astype(np.float32)
+            self._damping = damping(popularity)
         return popularity
 
     @property
@@ -178,6 +181,7 @@ class Catalogue:
             self.vectors[:count],
             self.coded.first(count),
             self.popularity[:count],
+            Related(self.neighbours.family, self.followers.family, self._damping),
             self.listed[:count] & self.in_stock[:count],
             self.order,
             self._ids.ids,

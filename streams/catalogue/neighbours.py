@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from models.neighbours import Family
 from streams.wire.signals import MAX_NEIGHBOURS
 
 Rows = npt.NDArray[np.int32]
@@ -36,6 +37,11 @@ class Neighbours:
     def __len__(self) -> int:
         """Return the number of items that have neighbours."""
         return self._used - len(self._free)
+
+    @property
+    def family(self) -> Family:
+        """The arrays as ranking reads them; they stand until the next change."""
+        return Family(self._place, self._count, self._rows, self._weights)
 
     def of(self, row: int) -> tuple[Rows, Floats]:
         """Return the rows (k,) int32 of an item's neighbours, and their weights (k,) float32; not to be changed."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.neighbours import Related
 from models.quantisation import Quantised
 from streams.catalogue.ids import ItemNames
 from streams.catalogue.space import Floats
@@ -30,6 +31,8 @@ class View(NamedTuple):
         Their codes.
     popularity
         (rows,) float32 in 0..1.
+    related
+        What speaks for items through others; changes in place as vectors do.
     offered
         (rows,) bool: listed and in stock.
     order
@@ -45,6 +48,7 @@ class View(NamedTuple):
     vectors: Floats
     coded: Quantised
     popularity: Floats
+    related: Related
     offered: npt.NDArray[np.bool_]
     order: npt.NDArray[np.int64]
     ids: Sequence[str]

@@ -17,8 +17,8 @@ import orjson
 
 from models.compiled import compiled
 from models.interactions import Asking, Int32, Int64, Interactions
-from models.listing import Users
-from models.ranking import Barred, RankingParameters, nothing_barred
+from models.ranking import RankingParameters
+from models.users import Excluded, Users, nothing_excluded
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.records import StageSpace, SwitchSpace, decode_record
 from streams.evaluation.seen import SeenItems
@@ -218,9 +218,9 @@ class Live:
         parameters = [self._parameters(self._users[user], exclude_seen=exclude_seen) for user in users]
         asked = self.partition.vectors.users(rows, parameters)
         if not exclude_seen:
-            return asked._replace(excluded=nothing_barred(len(users)))
+            return asked._replace(excluded=nothing_excluded(len(users)))
         seen, ends = self._seen.of(users)
-        return asked._replace(excluded=Barred(seen, ends))
+        return asked._replace(excluded=Excluded(seen, np.zeros(len(seen), np.int64), ends))
 
     def _parameters(self, user_id: str, *, exclude_seen: bool = True) -> RankingParameters:
         experiments = self._experiments

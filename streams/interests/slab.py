@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from models.ranking import Barred
+from models.users import Excluded
 from streams import metrics
 from streams.errors import RecordFormatError
 from streams.interests import codec, thawing
@@ -153,12 +153,13 @@ class Slab:
             self._enter([user_id])
         return self._hot.row_of.get(user_id)
 
-    def excluded_items(self, rows: Int64) -> Barred:
-        """Return the rows of the items that hot users purchased and disliked."""
+    def excluded_items(self, rows: Int64) -> Excluded:
+        """Return the items that hot users purchased and disliked."""
         margins = [self._hot.margins.get(row) for row in rows.tolist()]
-        ids = [list(margin.excluded) if margin is not None else [] for margin in margins]
-        found = self._items.find([item_id for of_user in ids for item_id in of_user]).astype(np.int32)
-        return Barred(found, np.cumsum([len(of_user) for of_user in ids], dtype=np.int64))
+        excluded = [margin.excluded if margin is not None else {} for margin in margins]
+        found = self._items.find([item_id for of_user in excluded for item_id in of_user]).astype(np.int32)
+        times = np.array([ts_ms for of_user in excluded for ts_ms in of_user.values()], np.int64)
+        return Excluded(found, times, np.cumsum([len(of_user) for of_user in excluded], dtype=np.int64))
 
     def events_applied(self, rows: Int64) -> list[dict[str, int]]:
         """Return the distinct events applied of hot users by type name, types without any left out."""

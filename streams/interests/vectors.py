@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.listing import Users
 from models.ranking import RankingParameters
+from models.users import Users
 from streams.interests.columns import Float32, Int64
-from streams.interests.recents import newest_ts_ms, recent_events
+from streams.interests.recents import newest_ts_ms, owned_items, recent_events
 from streams.interests.slab import Slab
 from streams.interests.sums import gather
 
@@ -31,8 +31,10 @@ class InterestVectors:
     def users(self, rows: Int64, parameters: Sequence[RankingParameters]) -> Users:
         """Return what the lists of hot users are decided from, copied."""
         slab = self._slab
+        interests = self.gather(rows)
         events = recent_events(slab.store, rows)
-        return Users(self.gather(rows), events, slab.excluded_items(rows), newest_ts_ms(events), parameters)
+        owned = owned_items(slab.store, slab.rules, rows, len(slab.items().vectors))
+        return Users(interests, events, owned, slab.excluded_items(rows), newest_ts_ms(events), parameters)
 
     def gather(self, rows: Int64) -> Float32:
         """Return (3, n, dim): short, long and negative of n rows, as of each user's newest interaction."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import structlog
 
-from models.listing import Users, joined
+from models.users import Users, joined
 from streams import metrics
 from streams.catalogue.matrix import Applied, Catalogue
 from streams.catalogue.records import CatalogueRecord

@@ -12,9 +12,11 @@ import msgspec
 import numpy as np
 
 from models.contenders import Rows
-from models.listing import Users, make_lists
-from models.ranking import RankingParameters, nothing_barred
-from models.reasons import Events, Weighing
+from models.events import Weighing
+from models.listing import make_lists
+from models.neighbours import Scratch
+from models.ranking import RankingParameters
+from models.users import Users, nobody
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.view import View
 from streams.settings import EVENT_TYPES, Settings
@@ -54,19 +56,14 @@ class Ranker:
         self._catalogue = catalogue
         self._size = settings.list_size
         self._writer = ItemsWriter()
+        self._scratch = Scratch()
         weights = np.array([settings.weights.get(name, 0.0) for name in EVENT_TYPES])
         weights[list(_NOTHING_LIKED)] = 0.0
         self._weighing = Weighing(weights, 1000.0 * np.array([settings.half_life_short_s, settings.half_life_long_s]))
 
     def default(self, parameters: RankingParameters | None = None, view: View | None = None) -> Ranked:
         """Return the list for visitors without events: the most popular items."""
-        nothing = np.zeros((3, 1, self._catalogue.dim), np.float32)
-        no_events = Events(
-            np.empty(0, np.int32), np.empty(0, np.uint8), np.empty(0, np.int64), np.zeros(1, np.int64)
-        )  # fmt: skip
-        chosen = [parameters or RankingParameters()]
-        nobody = Users(nothing, no_events, nothing_barred(1), np.zeros(1, np.int64), chosen)
-        return self.rank(nobody, view)[0]
+        return self.rank(nobody(self._catalogue.dim, parameters or RankingParameters()), view)[0]
 
     def rank(self, users: Users, view: View | None = None) -> list[Ranked]:
         """
@@ -83,7 +80,7 @@ class Ranker:
         if users.interests.shape[2] != dim:
             users = users._replace(interests=np.zeros((3, len(users.parameters), dim), np.float32))
         table = Rows(view.vectors, view.coded, view.popularity, view.offered, view.order)
-        lists = make_lists(users, table, self._size, self._weighing)
+        lists = make_lists(users, table, view.related, self._size, self._weighing, self._scratch)
         reasons = lists.reasons
         places = Places(lists.items, lists.steps, lists.sources, reasons.items, reasons.kinds, reasons.shares)
         written = self._writer.write(places, view.names.pool, view.names.at)

@@ -20,8 +20,9 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 
-#: What carries an item: the user's interest, its popularity, or nothing but that there was room.
-SOURCES: Final = ("interest", "popular", "catalogue")
+#: What carries an item: the user's interest, its popularity, nothing but that there was room, what goes with the items
+#: of the user's events, what follows the newest of them in sessions, or that the user comes back to it.
+SOURCES: Final = ("interest", "popular", "catalogue", "neighbours", "followers", "repeat")
 #: Scores are written with five places behind the point, shares with four.
 SCORE_PLACES: Final = 5
 SHARE_PLACES: Final = 4

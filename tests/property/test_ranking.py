@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ranking import Floats, Queries, RankingParameters, queries, unit
+from models.ranking import Floats, Queries, RankingParameters, Weights, queries, unit
 
 
 def score(asked: Queries, item_vectors: Floats, popularity: Floats) -> Floats:
@@ -23,8 +23,8 @@ def test_the_length_of_an_interest_vector_does_not_count(seed: int, factor: floa
     short, long, negative = random.standard_normal((3, 2, 8)).astype(np.float32)
     vectors = unit(random.standard_normal((5, 8)).astype(np.float32))
     popularity = np.zeros(5, np.float32)
-    parameters = [RankingParameters()] * 2
-    expected = score(queries(short, long, negative, parameters), vectors, popularity)
+    weights = Weights.of([RankingParameters()] * 2).vectors
+    expected = score(queries(short, long, negative, weights), vectors, popularity)
     scaled = np.float32(factor)
-    actual = score(queries(scaled * short, scaled * long, scaled * negative, parameters), vectors, popularity)
+    actual = score(queries(scaled * short, scaled * long, scaled * negative, weights), vectors, popularity)
     np.testing.assert_allclose(expected, actual, atol=1e-5)

@@ -9,12 +9,11 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.events import Events, Weighing
 from models.reasons import (
     MAX_REASONS,
     SHARE_STEPS,
-    Events,
     Groups,
-    Weighing,
     contribute,
     explain,
     group,

@@ -6,8 +6,8 @@ import numpy as np
 
 from models.caps import Attributes
 from models.consistency import Previous, no_previous
+from models.events import Events, Weighing
 from models.ranking import SCORE_STEP, Floats, unit
-from models.reasons import Events, Weighing
 from models.reranking import Order, Pool, Promotions, RerankParameters, Tastes, nothing_promoted, rerank
 
 ITEMS = 60

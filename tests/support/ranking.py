@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.listing import Users
-from models.ranking import Barred, Floats, RankingParameters
-from models.reasons import Events
+from models.events import Events
+from models.ranking import Floats, RankingParameters
+from models.users import Excluded, Owned, Users
 from streams.catalogue.matrix import Catalogue
 from streams.refresh.rank import Ranked, Ranker
 from streams.settings import Settings
@@ -41,7 +41,8 @@ def users_of(asked: Sequence[Asked], catalogue: Catalogue) -> Users:
     return Users(
         np.stack([np.stack([one.short, one.long, one.negative]) for one in asked], axis=1),
         events,
-        Barred(found, np.cumsum([len(ids) for ids in excluded], dtype=np.int64)),
+        Owned(np.empty(0, np.int32), np.empty(0, np.float64), np.empty(0, np.bool_), np.zeros(len(asked), np.int64)),
+        Excluded(found, np.zeros(len(found), np.int64), np.cumsum([len(ids) for ids in excluded], dtype=np.int64)),
         np.array([one.now_ms for one in asked], np.int64),
         [one.parameters for one in asked],
     )

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.listing import joined
 from models.ranking import Floats, RankingParameters
+from models.users import joined
 from streams.catalogue.matrix import Catalogue
 from streams.refresh.compose import compose
 from streams.refresh.rank import Ranker

@@ -1,0 +1,70 @@
+"""The events of users as ranking reads them, and how much one says."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.compiled import compiled
+
+#: Events after which an event counts half for its fitted neighbours. On MovieLens-100K 15 finds more than 30 and 60.
+HALF_LIFE_EVENTS: Final = 15.0
+#: The newest events whose followers are looked at; each counts 1 / distance.
+FOLLOWED_EVENTS: Final = 5
+#: The newest events whose neighbours are looked at at all: one further back counts less than a twentieth.
+LOOKED_AT: Final = 64
+
+
+class Events(NamedTuple):
+    """
+    The recent events of n users, those of one user behind those of another, oldest first.
+
+    Attributes
+    ----------
+    items
+        (e,) int32, rows of the items met.
+    kinds
+        (e,) uint8, type codes.
+    ts_ms
+        (e,) int64, event times.
+    ends
+        (n,) int64, where each user's end.
+
+    """
+
+    items: npt.NDArray[np.int32]
+    kinds: npt.NDArray[np.uint8]
+    ts_ms: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+
+class Weighing(NamedTuple):
+    """
+    How an event's weight comes about.
+
+    Attributes
+    ----------
+    of_kind
+        (types,) float64, what an event adds to an interest vector; 0 for types that speak for nothing.
+    half_lives_ms
+        (2,) float64, of the short and of the long vector.
+
+    """
+
+    of_kind: npt.NDArray[np.float64]
+    half_lives_ms: npt.NDArray[np.float64]
+
+
+@compiled
+def near(distance: int) -> float:
+    """Return what the event so many liked events before the newest counts for its fitted neighbours."""
+    return math.exp2(-distance / HALF_LIFE_EVENTS) if distance < LOOKED_AT else 0.0
+
+
+@compiled
+def following(distance: int) -> float:
+    """Return what that event counts for its followers."""
+    return 1.0 / (distance + 1) if distance < FOLLOWED_EVENTS else 0.0

@@ -1,0 +1,320 @@
+"""
+What a user's events say through item-to-item neighbours, and what the user comes back to: sums over sparse rows.
+
+Three voices speak for items that no vector need be near to: fitted neighbours (EASE) of a recency-weighted history,
+what follows the newest events in other sessions, and the items of the user's own history. Each is divided by the
+largest it says of any item that may be listed, so that a weight means the same for a user of one event and of many.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.compiled import compiled
+from models.events import LOOKED_AT, Events, Weighing, following, near
+from models.reasons import Groups
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+#: The voices, in the order of their columns.
+NEIGHBOURS: Final = 0
+FOLLOWERS: Final = 1
+REPEAT: Final = 2
+VOICES: Final = 3
+
+#: A popular item is everybody's neighbour: weights are divided by (popularity + shift) to these powers.
+DAMPING_SHIFT: Final = 0.05
+DAMPING: Final = (0.2, 0.4)
+
+
+class Family(NamedTuple):
+    """
+    Item-to-item neighbours by row, heaviest first.
+
+    Attributes
+    ----------
+    place
+        (rows or fewer,) int32, where a row's neighbours stand; -1 without any.
+    counts
+        (p,) uint8, how many there are.
+    rows
+        (p, k) int32.
+    weights
+        (p, k) float32.
+
+    """
+
+    place: Int32
+    counts: npt.NDArray[np.uint8]
+    rows: Int32
+    weights: Floats
+
+
+class Related(NamedTuple):
+    """
+    What speaks for an item through others.
+
+    Attributes
+    ----------
+    neighbours, followers
+        Fitted neighbours, and what follows an item in sessions.
+    damping
+        (2, rows or more) float32: what weights towards a row are multiplied with, of neighbours and of followers.
+
+    """
+
+    neighbours: Family
+    followers: Family
+    damping: Floats
+
+
+def damping(popularity: Floats) -> Floats:
+    """
+    Return what weights towards items are multiplied with, (2, rows) float32; `popularity` lies in 0..1.
+
+    >>> damping(np.array([0.95, 0.0], np.float32)).round(2).tolist()
+    [[1.0, 1.8200000524520874], [1.0, 3.309999942779541]]
+    """
+    shifted = popularity + np.float32(DAMPING_SHIFT)
+    return np.stack([shifted ** np.float32(-power) for power in DAMPING])
+
+
+class Scratch:
+    """
+    Room for one batch after another, by row of the catalogue; used by one thread.
+
+    Attributes
+    ----------
+    arrays
+        What compiled code takes.
+
+    """
+
+    def __init__(self) -> None:
+        self.arrays = _room(0)
+        self._stamp = 0
+
+    def stamp(self, rows: int, users: int) -> int:
+        """Make room for so many rows; return the first of as many stamps, greater than all given out before."""
+        if rows > len(self.arrays.touched):
+            self.arrays = _room(max(rows, 2 * len(self.arrays.touched)))
+        first, self._stamp = self._stamp + 1, self._stamp + users
+        return first
+
+
+class Room(NamedTuple):
+    """
+    Scratch by row.
+
+    Attributes
+    ----------
+    sums
+        (rows, VOICES) float32, zeros between users.
+    touched
+        (rows,) int32, the rows of which anything is said.
+    barred, bought, chosen
+        (rows,) int64, the stamp of the last user who may not have the item, who bought it, whose candidate it was.
+    listed
+        (rows,) int32, zeros between users.
+
+    """
+
+    sums: Floats
+    touched: Int32
+    barred: Int64
+    bought: Int64
+    chosen: Int64
+    listed: Int32
+
+
+def _room(rows: int) -> Room:
+    return Room(
+        np.zeros((rows, VOICES), np.float32), np.zeros(rows, np.int32), np.zeros(rows, np.int64),
+        np.zeros(rows, np.int64), np.zeros(rows, np.int64), np.zeros(rows, np.int32),
+    )  # fmt: skip
+
+
+@compiled
+def _say(room: Room, touched: int, item: int, voice: int, value: float) -> int:
+    """Add to what a voice says of an item; return how many items are touched."""
+    more = np.float32(value)
+    if more <= 0.0:
+        return touched
+    sums = room.sums[item]
+    if sums[NEIGHBOURS] == 0.0 and sums[FOLLOWERS] == 0.0 and sums[REPEAT] == 0.0:
+        room.touched[touched] = item
+        touched += 1
+    sums[voice] += more
+    return touched
+
+
+@compiled
+def _say_all(family: Family, item: int, factor: float, voice: int, known: int, room: Room, touched: int) -> int:
+    if factor == 0.0 or item >= len(family.place) or family.place[item] < 0:
+        return touched
+    place = family.place[item]
+    for slot in range(family.counts[place]):
+        other, weight = family.rows[place, slot], family.weights[place, slot]
+        if other < known:
+            touched = _say(room, touched, other, voice, factor * weight)
+    return touched
+
+
+@compiled
+def speak(
+    events: Events, user: int, known: int, weighing: Weighing, related: Related, wanted: Doubles, room: Room
+) -> int:
+    """
+    Sum what a user's events say of items through their neighbours; return how many items are touched.
+
+    Parameters
+    ----------
+    known
+        Items from this row on are not spoken of.
+    wanted
+        (VOICES,) weights; a voice of weight 0 is silent.
+
+    """
+    touched, distance = 0, 0
+    first = events.ends[user - 1] if user else 0
+    for place in range(events.ends[user] - 1, first - 1, -1):
+        item = events.items[place]
+        if item >= known or weighing.of_kind[events.kinds[place]] <= 0.0:
+            continue
+        if distance >= LOOKED_AT:
+            break
+        if wanted[NEIGHBOURS] > 0.0:
+            touched = _say_all(related.neighbours, item, near(distance), NEIGHBOURS, known, room, touched)
+        if wanted[FOLLOWERS] > 0.0:
+            touched = _say_all(related.followers, item, following(distance), FOLLOWERS, known, room, touched)
+        distance += 1
+    return touched
+
+
+@compiled
+def come_back(items: Int32, masses: Doubles, first: int, end: int, known: int, room: Room, touched: int) -> int:
+    """Say of each item of a user's own history, `items[first:end]`, what it weighs; return how many are touched."""
+    for place in range(first, end):
+        if items[place] < known:
+            touched = _say(room, touched, items[place], REPEAT, masses[place])
+    return touched
+
+
+@compiled
+def measure(
+    related: Related, usable: npt.NDArray[np.bool_], barred: int, room: Room, touched: int, wanted: Doubles,
+    scales: Doubles,
+) -> None:  # fmt: skip
+    """
+    Damp what was said, and tell what to multiply each voice with.
+
+    Parameters
+    ----------
+    barred
+        Stamp of the items that may not be listed.
+    scales
+        (VOICES,) out: the weight of each voice divided by the largest it says of an item that may be listed.
+
+    """
+    for voice in range(VOICES):
+        scales[voice] = 0.0
+    for place in range(touched):
+        item = room.touched[place]
+        sums = room.sums[item]
+        sums[NEIGHBOURS] *= related.damping[NEIGHBOURS, item]
+        sums[FOLLOWERS] *= related.damping[FOLLOWERS, item]
+        if usable[item] and room.barred[item] != barred:
+            for voice in range(VOICES):
+                scales[voice] = max(scales[voice], np.float64(sums[voice]))
+    for voice in range(VOICES):
+        if scales[voice] > 0.0:
+            scales[voice] = wanted[voice] / scales[voice]
+
+
+@compiled
+def loudest(
+    scales: Doubles, usable: npt.NDArray[np.bool_], barred: int, room: Room, touched: int, best: Int64, said: Doubles
+) -> int:
+    """
+    Return how many of the items most is said of were written to `best` (k,), by what is said of them in all (k,).
+
+    Of equals the one first spoken of stands first: the order of a user's events, and of each item's neighbours.
+    """
+    found = 0
+    for place in range(touched):
+        item = room.touched[place]
+        if not usable[item] or room.barred[item] == barred:
+            continue
+        sums = room.sums[item]
+        value = 0.0
+        for voice in range(VOICES):
+            value += scales[voice] * sums[voice]
+        if value <= 0.0 or (found == len(best) and value <= said[found - 1]):
+            continue
+        at = found if found < len(best) else found - 1
+        while at > 0 and said[at - 1] < value:
+            best[at], said[at] = best[at - 1], said[at - 1]
+            at -= 1
+        best[at], said[at] = item, value
+        found = min(found + 1, len(best))
+    return found
+
+
+@compiled
+def hush(room: Room, touched: int) -> None:
+    """Take back all that was said."""
+    for place in range(touched):
+        sums = room.sums[room.touched[place]]
+        for voice in range(VOICES):
+            sums[voice] = 0.0
+
+
+@compiled
+def _attribute(
+    family: Family, item: int, factor: float, damping: Floats, room: Room, contributed: Doubles, at: int
+) -> None:
+    if factor == 0.0 or item >= len(family.place) or family.place[item] < 0:
+        return
+    place = family.place[item]
+    for slot in range(family.counts[place]):
+        other = family.rows[place, slot]
+        if other < len(damping) and room.listed[other] > 0:
+            contributed[room.listed[other] - 1, at] += factor * family.weights[place, slot] * damping[other]
+
+
+@compiled
+def attribute(
+    related: Related, items: Int32, groups: Groups, count: int, weighing: Weighing, scales: Doubles, room: Room
+) -> None:
+    """
+    Add to `groups.contributed` what each group of events says of each item through neighbours, and by itself.
+
+    Parameters
+    ----------
+    items
+        (k,) rows of the items; -1 behind the last.
+    scales
+        (VOICES,), see `measure`.
+
+    """
+    for rank in range(len(items)):
+        if items[rank] >= 0:
+            room.listed[items[rank]] = rank + 1
+    for at in range(count):
+        item = groups.items[at]
+        factor = scales[NEIGHBOURS] * groups.near[at]
+        _attribute(related.neighbours, item, factor, related.damping[NEIGHBOURS], room, groups.contributed, at)
+        factor = scales[FOLLOWERS] * groups.following[at]
+        _attribute(related.followers, item, factor, related.damping[FOLLOWERS], room, groups.contributed, at)
+        if room.listed[item] > 0:
+            mass = weighing.of_kind[groups.kinds[at]] * groups.long[at]
+            groups.contributed[room.listed[item] - 1, at] += scales[REPEAT] * mass
+    for rank in range(len(items)):
+        if items[rank] >= 0:
+            room.listed[items[rank]] = 0
