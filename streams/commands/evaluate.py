@@ -31,6 +31,9 @@ class Protocol(StrEnum):
     PREQUENTIAL = "prequential"
 
 
+LogName = Annotated[
+    str, typer.Argument(metavar="LOG", help="movielens-100k, complete-journey, or a file of events with a `type` each.")
+]
 TestFrom = Annotated[
     str,
     typer.Option(metavar="TS", help="Where testing begins: ISO 8601 (UTC unless it says so), or ms since the epoch."),
@@ -58,7 +61,10 @@ Text = Annotated[bool, typer.Option(help="Encode item texts; without, items are 
 
 @guarded
 def evaluate(
-    log: Annotated[str, typer.Argument(metavar="LOG", help="movielens-100k, or a file of events with a `type` each.")],
+    log: Annotated[
+        str,
+        typer.Argument(metavar="LOG", help="movielens-100k, complete-journey, or a file of events with a `type` each."),
+    ],
     protocol: Annotated[Protocol, typer.Option(help="What is held out.")] = Protocol.LEAVE_ONE_OUT,
     test_from: TestFrom = "",
     items: Items = None,
@@ -194,6 +200,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "freshet evaluate movielens-100k",
             "freshet evaluate movielens-100k --protocol prequential --test-from 1998-03-20 --freshness",
+            "freshet evaluate complete-journey --protocol time-split --test-from 2017-12-04",
             "freshet evaluate clicks.jsonl --items items.jsonl --protocol time-split --test-from 2024-05-01",
         ),
     )(evaluate)

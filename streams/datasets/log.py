@@ -87,9 +87,17 @@ def read_log(events: Path, items: Path | None = None) -> Log:
         When a file cannot be read or a line is not usable; it names the line.
 
     """
-    entries = (_entry(events, number, line) for number, line in _lines(events))
-    snapshots = [_item(items, number, line) for number, line in _lines(items)] if items else []
-    return Log(events.stem, in_time_order(entries), snapshots)
+    return Log(events.stem, in_time_order(read_entries(events)), read_items(items) if items else [])
+
+
+def read_entries(path: Path) -> Iterator[Entry]:
+    """Yield the events of a file in its order; see `read_log`."""
+    return (_entry(path, number, line) for number, line in _lines(path))
+
+
+def read_items(path: Path) -> list[Item]:
+    """Return the items of a file; see `read_log`."""
+    return [_item(path, number, line) for number, line in _lines(path)]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from models.interactions import Int32, Interactions
-from streams.datasets.log import Entry, Log, read_log
+from models.interactions import Int32, Int64, Interactions
+from streams.datasets.journey import Purchases, products, purchases
+from streams.datasets.log import Entry, read_entries, read_items
 from streams.datasets.movielens import movielens
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 from streams.wire.events import IMPRESSION, TYPE_CODES
 from streams.wire.items import Item
 
-KNOWN = ("movielens-100k",)
+KNOWN = ("movielens-100k", "complete-journey")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +69,25 @@ def find_log(settings: Settings, name: str, items: Path | None = None) -> Evalua
     ConfigurationError
         When there is no such log, or a file cannot be used; it names the line.
     DependencyError
-        When a data set cannot be fetched.
+        When a data set cannot be fetched or read.
 
     """
     if name in KNOWN:
         if items is not None:
             raise ConfigurationError(f"--items goes with a file of events; {name} brings its own items")
-        return columns(name, movielens(settings.cache_dir))
+        if name == "complete-journey":
+            return _journey(name, purchases(settings.cache_dir), products(settings.cache_dir))
+        films = movielens(settings.cache_dir)
+        return columns(name, films.entries, films.items)
     path = Path(name)
     if not path.is_file():
         raise ConfigurationError(f"there is no log {name!r}: name a file of JSON lines, or one of {', '.join(KNOWN)}")
-    return columns(path.stem, read_log(path, items))
+    return columns(path.stem, read_entries(path), read_items(items) if items else [])
 
 
-def columns(name: str, log: Log) -> EvaluationLog:
+def columns(name: str, entries: Iterable[Entry], cards: list[Item]) -> EvaluationLog:
     """
-    Return a log in time order as columns.
+    Return events as columns, some 30 bytes each; they may come in any order, those of one time keep it.
 
     Raises
     ------
@@ -90,15 +95,64 @@ def columns(name: str, log: Log) -> EvaluationLog:
         When an event has no item.
 
     """
-    entries = [entry for entry in log.entries if TYPE_CODES[entry.topic] != IMPRESSION]
-    users, user_ids = _numbered(str(entry.fields["user_id"]) for entry in entries)
-    items, item_ids = _numbered(_item_of(entry) for entry in entries)
-    sessions, _ = _numbered(_session_of(entry) for entry in entries)
-    kinds = np.array([TYPE_CODES[entry.topic] for entry in entries], np.uint8)
-    ts_ms = np.array([entry.ts_ms for entry in entries], np.int64)
-    known = set(item_ids)
-    item_ids += [card.item_id for card in log.items if card.item_id not in known]
-    return EvaluationLog(name, Interactions(users, items, kinds, ts_ms, sessions), user_ids, item_ids, log.items)
+    users, items, sessions = (_Numbers() for _ in range(3))
+    kinds, ts_ms = array("B"), array("q")
+    for entry in entries:
+        kind = TYPE_CODES[entry.topic]
+        if kind == IMPRESSION:
+            continue
+        users.add(str(entry.fields["user_id"]))
+        items.add(_item_of(entry))
+        sessions.add(_session_of(entry))
+        kinds.append(kind)
+        ts_ms.append(entry.ts_ms)
+    log = Interactions(
+        users.column(), items.column(), np.array(kinds, np.uint8), np.array(ts_ms, np.int64), sessions.column()
+    )
+    return _with_cards(name, _in_time_order(log), users.ids(), items.ids(), cards)
+
+
+def _journey(name: str, bought: Purchases, cards: list[Item]) -> EvaluationLog:
+    users, user_ids = _first_met(bought.households)
+    items, item_ids = _first_met(bought.products)
+    sessions, _ = _first_met(bought.baskets)
+    log = Interactions(users, items, np.full(len(users), TYPE_CODES["purchases"], np.uint8), bought.ts_ms, sessions)
+    return _with_cards(name, _in_time_order(log), user_ids, item_ids, cards)
+
+
+def _in_time_order(log: Interactions) -> Interactions:
+    return log.at(np.argsort(log.ts_ms, kind="stable"))
+
+
+def _with_cards(name: str, log: Interactions, users: list[str], items: list[str], cards: list[Item]) -> EvaluationLog:
+    known = set(items)
+    return EvaluationLog(name, log, users, items + [card.item_id for card in cards if card.item_id not in known], cards)
+
+
+class _Numbers:
+    """Numbers for ids in the order in which they are met first; -1 for None."""
+
+    def __init__(self) -> None:
+        self._numbers = array("i")
+        self._number_of: dict[str, int] = {}
+
+    def add(self, one: str | None) -> None:
+        self._numbers.append(-1 if one is None else self._number_of.setdefault(one, len(self._number_of)))
+
+    def column(self) -> Int32:
+        return np.array(self._numbers, np.int32)
+
+    def ids(self) -> list[str]:
+        return list(self._number_of)
+
+
+def _first_met(ids: Int64) -> tuple[Int32, list[str]]:
+    """Return numbers (n,) int32 of ids in the order in which they are met first, and the ids by number."""
+    known, first, place = np.unique(ids, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    number = np.empty(len(known), np.int32)
+    number[order] = np.arange(len(known))
+    return number[place], [str(one) for one in known[order].tolist()]
 
 
 def _item_of(entry: Entry) -> str:
@@ -111,10 +165,3 @@ def _item_of(entry: Entry) -> str:
 def _session_of(entry: Entry) -> str | None:
     session_id = entry.fields.get("session_id")
     return str(session_id) if isinstance(session_id, str | int) and session_id != "" else None
-
-
-def _numbered(ids: Iterable[str | None]) -> tuple[Int32, list[str]]:
-    """Return numbers (n,) int32 in the order in which ids are met first, -1 for None, and the ids by number."""
-    number_of: dict[str, int] = {}
-    found = [-1 if one is None else number_of.setdefault(one, len(number_of)) for one in ids]
-    return np.array(found, np.int32), list(number_of)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.interactions import Asking
-from streams.datasets.log import Entry, Log
+from streams.datasets.log import Entry
 from streams.errors import ConfigurationError
 from streams.evaluation.driving import answers
 from streams.evaluation.live import Live, move_apart
@@ -28,7 +28,7 @@ def entry(user: str, item: str, after_s: float, topic: str = "clicks", **fields:
 
 def log_of(*entries: Entry, items: tuple[Item, ...] = ()) -> EvaluationLog:
     """Return a log as an evaluation takes it."""
-    return columns("test", Log("test", list(entries), list(items)))
+    return columns("test", entries, list(items))
 
 
 def test_a_log_becomes_columns() -> None:
@@ -45,6 +45,12 @@ def test_a_log_becomes_columns() -> None:
     assert [0, -1, 0] == log.interactions.sessions.tolist()
     assert [-1, 0, 1] == log.categories().tolist()
     assert [0, 0] == log.first_users(1).interactions.users.tolist()
+
+
+def test_events_may_stand_in_any_order() -> None:
+    """They are sorted by time; those of one moment keep the order of the file."""
+    log = log_of(entry("u", "late", 9), entry("u", "a", 1), entry("v", "b", 0), entry("u", "c", 1))
+    assert ["b", "a", "c", "late"] == [log.items[item] for item in log.interactions.items]
 
 
 def test_a_log_that_is_not_there_is_named() -> None:
