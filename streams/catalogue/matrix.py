@@ -19,6 +19,7 @@ import numpy.typing as npt
 from models.neighbours import Related, damping
 from models.quantisation import Quantised
 from streams import metrics
+from streams.catalogue.attributes import ItemAttributes
 from streams.catalogue.ids import ItemIds, ItemNames
 from streams.catalogue.neighbours import Neighbours
 from streams.catalogue.records import (
@@ -91,6 +92,8 @@ class Catalogue:
         Grows with each change of popularity.
     followers, neighbours
         What follows an item in sessions, and its fitted neighbours.
+    attributes
+        Brand, category and price, as the cards tell them.
 
     """
 
@@ -99,6 +102,7 @@ class Catalogue:
         self.signals_revision = 0
         self.followers = Neighbours()
         self.neighbours = Neighbours()
+        self.attributes = ItemAttributes()
         self.listed = np.zeros(_FIRST_CAPACITY, np.bool_)
         self.in_stock = np.zeros(_FIRST_CAPACITY, np.bool_)
         self.trend: Floats = np.zeros(_FIRST_CAPACITY, np.float32)
@@ -378,6 +382,7 @@ class Catalogue:
         row = self.row(item_id)
         self.listed[row] = card is not None
         self.in_stock[row] = card is not None and card.in_stock
+        self.attributes.set(row, card)
         self.revision += 1
         return True
 

@@ -6,7 +6,7 @@ once), length of the head (u32), length of the body (u32), CRC-32 of all that st
 body. The head is the MessagePack of the list served last. Where nothing is left of an erased user but the mark of it,
 bit 0 says that the cache has still to forget the user.
 
-Body of version 2. Fixed part (72 bytes): first_ts, newest_ts, floor_ts (i64), floor_hash (u64), erased_at (i64),
+Body of versions 2 and 3. Fixed part (72 bytes): first_ts, newest_ts, floor_ts (i64), floor_hash (u64), erased_at (i64),
 counts by type (6 x u32), number of interactions, of tallies and of ids (u16 each), reserved (u16). Then
 - ids: length (u8) and UTF-8, in the order in which the parts below first name them;
 - interactions, oldest first, column by column: ms since the one before (varints; the first since first_ts), ids
@@ -14,7 +14,8 @@ counts by type (6 x u32), number of interactions, of tallies and of ids (u16 eac
 - tallies, in the order in which items first left `recent`: for each its id, its last time since first_ts and its counts
   by type (varints), then all masses (f64);
 - if anything follows, the MessagePack of the user's margin: exclusions and impressions.
-The same set of events gives the same body. Bodies are written by `layout`, compiled; version 1 is read by `codec_v1`.
+The same set of events gives the same body. Bodies are written by `layout`, compiled; those of version 1 are read by
+`codec_v1`. A head of version 3 also says as of which events its list was made, and under which prices.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ from streams.interests.state import Interaction, LastList, Shown, Tally, UserSta
 from streams.settings import EVENT_TYPES
 from streams.wire.limits import MAX_ID_BYTES
 
-FORMAT_VERSION: Final = 2
-#: What this build reads: its own version and the one before, so that a rolling upgrade needs no pause.
-READABLE: Final = (1, 2)
+FORMAT_VERSION: Final = 3
+#: What this build reads: its own version and those before, so that a rolling upgrade needs no pause.
+READABLE: Final = (1, 2, 3)
+#: Versions from this one on have the same body.
+SAME_BODY_FROM: Final = 2
 
 MAGIC: Final = b"FU"
 _PREFIX = struct.Struct("<2sBBII")
@@ -54,12 +57,25 @@ _ERASED = 2
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """The list served last; version 0 stands for none. `since` is ms before `generated_at`."""
+    """
+    The list served last; version 0 stands for none.
+
+    Attributes
+    ----------
+    since, newest
+        ms before `generated_at`; `newest` is 0 for a list of version 2.
+    price_marks
+        u16 each, little endian; empty where no price was known.
+
+    """
 
     version: int
     generated_at: int
     ids: list[str]
     since: list[int]
+    newest: int = 0
+    events: int = 0
+    price_marks: bytes = b""
 
 
 class Margin(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -90,7 +106,8 @@ class Margin(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODE_HEAD = msgspec.msgpack.Decoder(Head)
 _DECODE_MARGIN = msgspec.msgpack.Decoder(Margin)
-NO_HEAD: Final = _ENCODER.encode(Head(0, 0, [], []))
+#: As every version writes it.
+NO_HEAD: Final = _ENCODER.encode((0, 0, (), ()))
 
 
 def seal(head: bytes, body: bytes, *, pending: bool, erased: bool) -> bytes:
@@ -152,7 +169,7 @@ def mark(erased_at_ms: int, *, pending: bool) -> bytes:
 
 def newest_ts_ms(record: bytes) -> int:
     """Return the time of the newest interaction in a checked record; 0 where the record does not say."""
-    if record[2] != FORMAT_VERSION:
+    if record[2] < SAME_BODY_FROM:
         return 0
     newest: int = _I64.unpack_from(record, START + _head_bytes(record) + NEWEST_TS_AT)[0]
     return newest
@@ -209,17 +226,25 @@ def encode_head(last: LastList | None) -> bytes:
     """Return the head that stands for a list."""
     if last is None:
         return NO_HEAD
-    since = [last.generated_at_ms - since_ms for _, since_ms in last.items]
-    return _ENCODER.encode(Head(last.version, last.generated_at_ms, [item_id for item_id, _ in last.items], since))
+    made_ms = last.generated_at_ms
+    ids, since = [item_id for item_id, _ in last.items], [made_ms - since_ms for _, since_ms in last.items]
+    marks = struct.pack(f"<{len(last.price_marks)}H", *last.price_marks) if any(last.price_marks) else b""
+    return _ENCODER.encode(Head(last.version, made_ms, ids, since, made_ms - last.newest_ms, last.events, marks))
 
 
 def decode_head(head: bytes) -> LastList | None:
-    """Return the list a head stands for; raises what msgspec raises for bytes that are none."""
+    """Return the list a head stands for; raises msgspec's errors, or ValueError where the columns do not fit."""
+    if head == NO_HEAD:
+        return None
     read = _DECODE_HEAD.decode(head)
     if not read.version:
         return None
-    since_ms = [read.generated_at - ago for ago in read.since]
-    return LastList(read.version, read.generated_at, tuple(zip(read.ids, since_ms, strict=True)))
+    made_ms, count = read.generated_at, len(read.ids)
+    items = tuple(zip(read.ids, [made_ms - ago for ago in read.since], strict=True))
+    if len(read.price_marks) not in {0, 2 * count}:
+        raise ValueError("the prices of the list do not fit")
+    marks = struct.unpack(f"<{len(read.price_marks) // 2}H", read.price_marks)
+    return LastList(read.version, made_ms, items, made_ms - read.newest, read.events, marks)
 
 
 def check_head(head: bytes) -> None:
@@ -227,7 +252,7 @@ def check_head(head: bytes) -> None:
     if head == NO_HEAD:
         return
     read = _DECODE_HEAD.decode(head)
-    if read.version and len(read.ids) != len(read.since):
+    if read.version and not (len(read.ids) == len(read.since) and len(read.price_marks) in {0, 2 * len(read.ids)}):
         raise ValueError("the columns of the list do not fit")
 
 
@@ -256,7 +281,7 @@ def encode_margin(
 
 
 def decode_body(body: bytes) -> UserState:
-    """Read a body of version 2; raises ValueError, IndexError, struct.error or msgspec's errors for anything else."""
+    """Read a body of version 2 or 3; raises ValueError, IndexError, struct.error or msgspec's errors for others."""
     state = UserState()
     fixed = FIXED.unpack_from(body)
     state.first_ts_ms, _, floor_ts_ms, floor_hash, state.erased_at_ms = fixed[:5]

@@ -13,7 +13,7 @@ import numpy as np
 from models.compiled import compiled
 from streams.interests import layout
 from streams.interests.arenas import move_recent, move_tallies
-from streams.interests.codec import FIXED, FORMAT_VERSION, START
+from streams.interests.codec import FIXED, SAME_BODY_FROM, START
 from streams.interests.columns import (
     RECENT_MAX,
     TALLIES_MAX,
@@ -28,7 +28,7 @@ from streams.interests.columns import (
 from streams.wire.limits import MAX_ID_BYTES
 
 _START: Final = START
-_VERSION: Final = FORMAT_VERSION
+_SAME_BODY_FROM: Final = SAME_BODY_FROM
 _FIXED_BYTES: Final = FIXED.size
 _MAX_ID_BYTES: Final = MAX_ID_BYTES
 #: Where in the fixed part the counts by type and the numbers of interactions, tallies and ids stand.
@@ -135,7 +135,7 @@ def scan(content: Content, parts: Parts, seen: Int64, stamp: int) -> int:
         end = content.ends[number]
         body = start + _START + int(np.int64(content.wide[start] >> np.uint64(32)))
         margin = end + 1
-        if content.raw[start + 2] == _VERSION and end - body >= _FIXED_BYTES:
+        if content.raw[start + 2] >= _SAME_BODY_FROM and end - body >= _FIXED_BYTES:
             margin = _scan_body(content, body, end, parts, number, ids, seen, stamp + number)
         if margin <= end:
             ids += _sizes(content.wide, body)[2]

@@ -62,13 +62,22 @@ class LastList(NamedTuple):
     Attributes
     ----------
     items
-        (item id, ms since the epoch from which it has been on the user's list without a break), by rank.
+        (item id, time of the user's newest event when it came on the list, where it has been since), by rank; ms.
+    newest_ms
+        Time of the user's newest event as the list was made.
+    events
+        Interactions applied until then: more of them, and the list is to follow.
+    price_marks
+        Of each item, see `streams.catalogue.attributes`; empty where no price was known.
 
     """
 
     version: int
     generated_at_ms: int
     items: tuple[tuple[str, int], ...]
+    newest_ms: int
+    events: int
+    price_marks: tuple[int, ...]
 
 
 @final

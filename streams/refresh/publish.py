@@ -31,8 +31,9 @@ from streams.refresh.compose import compose
 from streams.refresh.dirty import Cause, DirtyUsers
 from streams.refresh.partition import InterestPartition
 from streams.refresh.rank import Ranked, Ranker
-from streams.settings import Settings
+from streams.settings import EVENT_TYPES, Settings
 from streams.topics import full_name
+from streams.wire.events import IMPRESSION
 from streams.wire.items import Item
 from streams.wire.recommendations import AsOf, Assigned, default_key, topic_key
 
@@ -45,6 +46,7 @@ _RETRY_S = 0.5
 _MAX_OWED = 50_000
 #: Batches of Redis writes under way beside ranking.
 _CACHE_WRITES = 2
+_IMPRESSIONS = EVENT_TYPES[IMPRESSION]
 
 
 class _Job(NamedTuple):
@@ -59,6 +61,11 @@ class _Job(NamedTuple):
     experiments: dict[str, Assigned]
     events_applied: dict[str, int]
     event_ts_ms: int
+
+    @property
+    def interactions(self) -> int:
+        """How many interactions the list is made of: impressions change no list."""
+        return sum(self.events_applied.values()) - self.events_applied.get(_IMPRESSIONS, 0)
 
 
 class _Made(NamedTuple):
@@ -288,9 +295,9 @@ class Publisher:
             return []
         for one, row in known:
             last = slab.last_list(row)
-            before = dict(last.items) if last else {}
-            items = tuple([(item_id, before.get(item_id, one.generated_at_ms)) for item_id in one.item_ids])
-            slab.serve(row, LastList(one.job.version, one.generated_at_ms, items))
+            before, newest_ms = dict(last.items) if last else {}, one.job.event_ts_ms
+            items = tuple([(item_id, before.get(item_id, newest_ms)) for item_id in one.item_ids])
+            slab.serve(row, LastList(one.job.version, one.generated_at_ms, items, newest_ms, one.job.interactions, ()))
         return [one for one, _ in known]
 
     # Default lists

@@ -20,7 +20,7 @@ from streams.settings import Settings
 from tests.support.reference import body_of, head_of
 
 GOLDEN = Path(__file__).parent / "golden"
-VERSION_1, VERSION_2 = GOLDEN / "user-state-v1.bin", GOLDEN / "user-state-v2.bin"
+VERSION_1, VERSION_2, VERSION_3 = (GOLDEN / f"user-state-v{version}.bin" for version in (1, 2, 3))
 START_MS = 1_700_000_000_000
 
 
@@ -40,7 +40,18 @@ def golden_state() -> UserState:
     state.seen_floor = (START_MS + 7, 5)
     state.first_ts_ms = START_MS
     state.pending = True
-    state.last_list = LastList(2**32 + 17, START_MS + 2**41, (("x", START_MS), ("y", START_MS + 2**41)))
+    made_ms = START_MS + 2**41
+    state.last_list = LastList(2**32 + 17, made_ms, (("x", START_MS), ("y", made_ms)), made_ms - 9, 4, (7, 2**16 - 1))
+    return state
+
+
+def state_before(version: int) -> UserState:
+    """Return the same state as a record of an earlier version has it: it does not know what a list was made of."""
+    state = golden_state()
+    if version < 3:
+        assert state.last_list is not None
+        made_ms = state.last_list.generated_at_ms
+        state.last_list = state.last_list._replace(newest_ms=made_ms, events=0, price_marks=())
     return state
 
 
@@ -55,29 +66,33 @@ def rewritten(record: bytes) -> bytes:
 def test_golden_bytes() -> None:
     """A state gives the bytes that were written down; a format change needs a new version."""
     state = golden_state()
-    assert VERSION_2.read_bytes() == codec.seal(head_of(state), body_of(state), pending=True, erased=False)
-    assert VERSION_2.read_bytes() == rewritten(VERSION_2.read_bytes())
+    assert VERSION_3.read_bytes() == codec.seal(head_of(state), body_of(state), pending=True, erased=False)
+    assert VERSION_3.read_bytes() == rewritten(VERSION_3.read_bytes())
 
 
-@pytest.mark.parametrize("golden", [VERSION_1, VERSION_2], ids=["v1", "v2"])
-def test_golden_records_read_back(golden: Path) -> None:
-    """The bytes that were written down give the state, field by field: this version's, and the one before it."""
-    expected, actual = golden_state(), codec.decode(golden.read_bytes())
+@pytest.mark.parametrize(("golden", "version"), [(VERSION_1, 1), (VERSION_2, 2), (VERSION_3, 3)])
+def test_golden_records_read_back(golden: Path, version: int) -> None:
+    """The bytes that were written down give the state, field by field: this version's, and those before it."""
+    expected, actual = state_before(version), codec.decode(golden.read_bytes())
     for name in UserState.__slots__:
         assert getattr(expected, name) == getattr(actual, name), name
 
 
-def test_the_version_before_is_taken_over() -> None:
-    """A restored record of version 1 becomes one of version 2 of the same state with the user's next event."""
-    again = codec.decode(rewritten(VERSION_1.read_bytes()))
+@pytest.mark.parametrize(("golden", "version"), [(VERSION_1, 1), (VERSION_2, 2)])
+def test_the_versions_before_are_taken_over(golden: Path, version: int) -> None:
+    """A restored record of an earlier version becomes one of this of the same state with the user's next event."""
+    written = rewritten(golden.read_bytes())
+    again = codec.decode(written)
+    assert 3 == written[2]
     for name in UserState.__slots__:
-        assert getattr(golden_state(), name) == getattr(again, name), name
+        assert getattr(state_before(version), name) == getattr(again, name), name
 
 
 def test_body_stands_behind_the_head() -> None:
     """The body is the record's end and does not depend on what is owed or was served."""
     state = golden_state()
     body = body_of(state)
+    assert VERSION_3.read_bytes().endswith(body)
     assert VERSION_2.read_bytes().endswith(body)
     state.pending, state.last_list = False, None
     assert codec.seal(head_of(state), body, pending=False, erased=False).endswith(body)
@@ -85,8 +100,9 @@ def test_body_stands_behind_the_head() -> None:
 
 def test_what_is_read_without_decoding() -> None:
     """The time of the newest event and of an erasure stand where they are looked for."""
-    record = VERSION_2.read_bytes()
+    record = VERSION_3.read_bytes()
     assert golden_state().newest_ts_ms == codec.newest_ts_ms(record)
+    assert golden_state().newest_ts_ms == codec.newest_ts_ms(VERSION_2.read_bytes())
     assert 0 == codec.newest_ts_ms(VERSION_1.read_bytes())
     state = golden_state()
     state.erased_at_ms = START_MS + 3
@@ -96,7 +112,7 @@ def test_what_is_read_without_decoding() -> None:
 
 def test_every_changed_byte_is_noticed() -> None:
     """Whichever byte of a record changes, it is refused; so is every cut and anything appended."""
-    record = VERSION_2.read_bytes()
+    record = VERSION_3.read_bytes()
     for at in range(len(record)):
         with pytest.raises(RecordFormatError):
             codec.decode(record[:at] + bytes([record[at] ^ 0x55]) + record[at + 1 :])
@@ -108,9 +124,9 @@ def test_every_changed_byte_is_noticed() -> None:
 
 def test_unknown_version_is_named() -> None:
     """A record of a later build says which version it is."""
-    record = VERSION_2.read_bytes()
-    with pytest.raises(RecordFormatError, match="version 3"):
-        codec.decode(record[:2] + b"\x03" + record[3:])
+    record = VERSION_3.read_bytes()
+    with pytest.raises(RecordFormatError, match="version 4"):
+        codec.decode(record[:2] + b"\x04" + record[3:])
 
 
 @settings(deadline=None)
@@ -146,10 +162,10 @@ def test_nonsense_of_version_1_is_refused_or_a_state(columns: list[object]) -> N
 
 @settings(deadline=None, max_examples=300)
 @given(st.data())
-def test_nonsense_of_version_2_is_refused_or_a_state(data: st.DataObject) -> None:
+def test_nonsense_of_version_3_is_refused_or_a_state(data: st.DataObject) -> None:
     """A body with bytes changed, cut or added is a RecordFormatError or some state, and never harms the process."""
     body = bytearray(body_of(golden_state()))
     for _ in range(data.draw(st.integers(0, 6))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(body)))
-    read_both_ways(2, bytes(body[:cut]) + data.draw(st.binary(max_size=9)))
+    read_both_ways(3, bytes(body[:cut]) + data.draw(st.binary(max_size=9)))

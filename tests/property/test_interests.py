@@ -160,7 +160,10 @@ def test_codec_round_trip(log: Log, seed: int) -> None:
         assert row is not None
         items = tuple((f"i{place}", rng.randrange(2**41)) for place in range(rng.randrange(21)))
         if rng.random() < 0.8:
-            slab.serve(row, LastList(rng.randint(1, 2**50), rng.randrange(2**41), items))
+            marks = tuple(rng.randrange(1, 2**16) for _ in items) if rng.random() < 0.5 else ()
+            slab.serve(
+                row, LastList(rng.randint(1, 2**50), rng.randrange(2**41), items, rng.randrange(2**41), 3, marks)
+            )
         record = slab.encode(user_id)
         state = codec.decode(record)
         assert record == codec.seal(head_of(state), body_of(state), pending=False, erased=False)

@@ -67,7 +67,8 @@ def test_a_slab_without_room_writes_what_a_roomy_one_does(log: Log, seed: int, m
             commit(slab)
             slab.fold(batch_of(strangers))
         if rng.random() < 0.3:
-            last = LastList(rng.randint(1, 2**50), START_MS, tuple((f"i{n}", n) for n in range(rng.randrange(21))))
+            items = tuple((f"i{n}", n) for n in range(rng.randrange(21)))
+            last = LastList(rng.randint(1, 2**50), START_MS, items, START_MS, 2, ())
             for slab in (roomy, tight):
                 serve(slab, part[0].user_id, last)
                 commit(slab)
@@ -96,7 +97,7 @@ def test_many_come_back_at_once(several: list[Log], seed: int) -> None:
     for user_id in sorted(source):
         if rng.random() < 0.5:
             items = tuple((f"i{place}", rng.randrange(2**41)) for place in range(rng.randrange(21)))
-            serve(source, user_id, LastList(rng.randint(1, 2**50), rng.randrange(2**41), items))
+            serve(source, user_id, LastList(rng.randint(1, 2**50), rng.randrange(2**41), items, START_MS, 2, ()))
         restored.restore(user_id.encode(), source.encode(user_id))
     read = RecordReader(Catalogue(2)).read(list(records(source).values()))
     result = restored.fold(batch_of(list(events.values())))

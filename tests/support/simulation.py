@@ -125,7 +125,7 @@ class Lists:
         for user_id, version, _ in ranked:
             # Sending may be how the worker hears that it was fenced; then the users are gone already.
             if (row := partition.slab.row(user_id)) is not None:
-                partition.slab.serve(row, LastList(version, START_MS, ()))
+                partition.slab.serve(row, LastList(version, START_MS, (), START_MS, 0, ()))
 
 
 class SimulatedWorker:

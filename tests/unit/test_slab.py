@@ -96,7 +96,7 @@ def test_owed_lists_survive_a_restore() -> None:
     """A list that was not served before the record was written is owed by whoever restores it."""
     slab = new_slab()
     fold(slab, *(event_of("clicks", user_id, "a", START_MS, "e") for user_id in ("u", "v")))
-    served = LastList(5, START_MS, (("b", START_MS - 10),))
+    served = LastList(5, START_MS, (("b", START_MS - 10),), START_MS - 7, 1, (9,))
     serve(slab, "v", served)
     restored = new_slab()
     records = written(slab, {"u"})
@@ -286,7 +286,8 @@ def test_full_record_is_small() -> None:
     """A user with 64 events over a month and a list of 20 takes less than 2 KB."""
     slab = new_slab()
     fold(slab, *(event_of("clicks", "u", f"item-{n % 50}", START_MS + n * 40_000_000, f"e{n}") for n in range(64)))
-    serve(slab, "u", LastList(2**33, START_MS, tuple((f"item-{n}", START_MS - n * 10**7) for n in range(20))))
+    items = tuple((f"item-{n}", START_MS - n * 10**7) for n in range(20))
+    serve(slab, "u", LastList(2**33, START_MS, items, START_MS - 80, 64, tuple(range(20))))
     assert len(slab.encode("u")) <= 2_048
 
 
