@@ -36,12 +36,15 @@ class Attributes(NamedTuple):
         (items,) int32; -1 where it is not known, which no cap counts.
     prices
         (items,) float32; 0 or NaN where it is not known, which is near to any.
+    price_marks
+        (items,) uint16, another one whenever the price changes; 0 where it is not known.
 
     """
 
     brands: npt.NDArray[np.int32]
     categories: npt.NDArray[np.int32]
     prices: npt.NDArray[np.float32]
+    price_marks: npt.NDArray[np.uint16]
 
 
 class Limits(NamedTuple):

@@ -75,11 +75,11 @@ class Previous(NamedTuple):
     Attributes
     ----------
     rows
-        (n, p) int32, by rank; -1 where the list ended.
+        (n, p) int32, by rank; -1 where the list ended, less for an item that is not known any more.
     since_ms
         (n, p) int64, time of the user's newest event when the item came on the list.
-    repriced
-        (n, p) bool, whether its price has changed since the list was made.
+    price_marks
+        (n, p) uint16, see `models.caps.Attributes`: of the prices when the list was made; 0 for one not known.
     made_ms
         (n,) int64, time of the user's newest event when the list was made; any for users without a list.
     moved
@@ -89,7 +89,7 @@ class Previous(NamedTuple):
 
     rows: npt.NDArray[np.int32]
     since_ms: Ints
-    repriced: Flags
+    price_marks: npt.NDArray[np.uint16]
     made_ms: Ints
     moved: Flags
 
@@ -98,7 +98,7 @@ def no_previous(users: int) -> Previous:
     """Return what says that nobody had a list before."""
     nothing = (users, 0)
     return Previous(
-        np.zeros(nothing, np.int32), np.zeros(nothing, np.int64), np.zeros(nothing, np.bool_),
+        np.zeros(nothing, np.int32), np.zeros(nothing, np.int64), np.zeros(nothing, np.uint16),
         np.zeros(users, np.int64), np.ones(users, np.bool_),
     )  # fmt: skip
 
@@ -118,14 +118,15 @@ def controls(knobs: Doubles, size: int) -> Controls:
 @compiled
 def goes_on(previous: Previous, user: int, now_ms: int) -> bool:
     """Whether a user's last list is to be held on to: there is one, and its session lasts or nothing has happened."""
-    if previous.rows.shape[1] == 0 or previous.rows[user, 0] < 0:
+    if previous.rows.shape[1] == 0 or previous.rows[user, 0] == -1:
         return False
     return not previous.moved[user] or now_ms - previous.made_ms[user] <= SESSION_GAP_MS
 
 
 @compiled
 def find_incumbents(
-    previous: Previous, user: int, rows: npt.NDArray[np.int32], count: int, size: int, slots: Ints, since_ms: Ints
+    previous: Previous, user: int, rows: npt.NDArray[np.int32], count: int, price_marks: npt.NDArray[np.uint16],
+    size: int, slots: Ints, since_ms: Ints,
 ) -> int:  # fmt: skip
     """
     Find which candidates stand on the list before, its first `size` places; return how many.
@@ -134,6 +135,8 @@ def find_incumbents(
     ----------
     rows
         (m,) rows of the candidates, `count` of them; items of the list that are not among them have to go.
+    price_marks
+        (items,) those of today's prices: an item of another price than on the list is a newcomer.
     slots, since_ms
         Out, (m,): the place of each on the list before, -1 for newcomers; since when it stands there.
 
@@ -143,7 +146,8 @@ def find_incumbents(
         slots[candidate] = -1
         since_ms[candidate] = 0
         for slot in range(min(previous.rows.shape[1], size)):
-            if previous.rows[user, slot] == rows[candidate] and not previous.repriced[user, slot]:
+            mark = previous.price_marks[user, slot]
+            if previous.rows[user, slot] == rows[candidate] and (mark == 0 or mark == price_marks[rows[candidate]]):
                 slots[candidate] = slot
                 since_ms[candidate] = previous.since_ms[user, slot]
                 incumbents += 1

@@ -232,7 +232,7 @@ def _rerank(
         steady = held.held[user] and consistency.goes_on(previous, user, now_ms)
         forced, budget = 0, choosing.NONE
         if steady:
-            forced = _hold(pool, previous, held, user, count, size, now_ms, desk.candidates)
+            forced = _hold(pool, previous, attributes, held, user, count, size, now_ms, desk.candidates)
             budget = forced + (held.budget[user] if previous.moved[user] else 0)
         choosing.begin(tastes.events, now_ms, tastes.weighing, attributes, aims, user, rows, count, desk)
         made = choosing.choose(pool.step, attributes, vectors, aims, user, rows, count, size, budget, places, desk)
@@ -269,8 +269,8 @@ def _pin(
 
 @compiled
 def _hold(
-    pool: Pool, previous: Previous, held: Controls, user: int, count: int, size: int, now_ms: int,
-    candidates: Candidates,
+    pool: Pool, previous: Previous, attributes: Attributes, held: Controls, user: int, count: int, size: int,
+    now_ms: int, candidates: Candidates,
 ) -> int:  # fmt: skip
     """
     Hold on to the list before; return how many newcomers there have to be.
@@ -279,7 +279,9 @@ def _hold(
     ahead by the bonus.
     """
     slots, since_ms, fixed, taken = candidates.slots, candidates.since_ms, candidates.fixed, candidates.taken
-    incumbents = consistency.find_incumbents(previous, user, pool.rows[user], count, size, slots, since_ms)
+    incumbents = consistency.find_incumbents(
+        previous, user, pool.rows[user], count, attributes.price_marks, size, slots, since_ms
+    )
     moved, best = previous.moved[user], pool.steps[user, 0] if count else 0
     for candidate in range(count):
         if slots[candidate] < 0:

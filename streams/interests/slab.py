@@ -161,6 +161,10 @@ class Slab:
         times = np.array([ts_ms for of_user in excluded for ts_ms in of_user.values()], np.int64)
         return Excluded(found, times, np.cumsum([len(of_user) for of_user in excluded], dtype=np.int64))
 
+    def find_items(self, item_ids: Sequence[str]) -> Int64:
+        """Return the rows (n,) of items, -1 for those never met."""
+        return self._items.find(item_ids)
+
     def events_applied(self, rows: Int64) -> list[dict[str, int]]:
         """Return the distinct events applied of hot users by type name, types without any left out."""
         return list(map(by_type_name, self.store.users["counts"][rows].tolist()))

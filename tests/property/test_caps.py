@@ -32,7 +32,7 @@ def test_no_guardrail_breaks_unsaid(seed: int, brand: int, category: int, near: 
         size, asked=RerankParameters(brand_cap=brand, category_cap=category, price_share=near, dpp=0.3 * diverse)
     )
     rows = np.array(listed(world.pool, order, size))
-    brands, categories, prices = (column[rows].tolist() for column in world.attributes)
+    brands, categories, prices, _ = (column[rows].tolist() for column in world.attributes)
     known = [price for price in world.attributes.prices[world.events.items].tolist() if price > 0]
     middle = math.log(sorted(known)[(len(known) - 1) // 2]) if known else math.nan
     far = sum(price > 0 and abs(math.log(price) - middle) > PRICE_BAND for price in prices)

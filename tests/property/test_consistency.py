@@ -144,7 +144,8 @@ def test_an_item_of_another_price_must_earn_its_place() -> None:
     rows = np.array([[row for row in range(ITEMS) if row not in before] + before], np.int32)
     pool = Pool(rows, np.arange(ITEMS, 0, -1)[None] * 10, SCORE_STEP)
     previous = list_before(before, moved=False)
-    previous.repriced[0, 4] = True
+    previous.price_marks[0, :] = world.attributes.price_marks[before]
+    world.attributes.price_marks[before[4]] = 100
     after = listed(pool, world.rerank(SIZE, pool=pool, previous=previous, asked=steady(1.0)), SIZE)
     assert [*before[:4], int(rows[0, 0]), *before[5:]] == after
 

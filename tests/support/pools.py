@@ -28,6 +28,7 @@ class World:
             random.integers(-1, 6, ITEMS).astype(np.int32),
             random.integers(-1, 5, ITEMS).astype(np.int32),
             (random.choice([0.0, 1.0, 1.0], ITEMS) * np.exp(random.standard_normal(ITEMS) * 1.5)).astype(np.float32),
+            random.integers(1, 99, ITEMS).astype(np.uint16),
         )
         self.events = Events(
             random.integers(0, ITEMS, events).astype(np.int32),
@@ -72,6 +73,6 @@ def list_before(rows: list[int], *, since_ms: int = NOW_MS - 600_000, moved: boo
     width = max(size, len(rows))
     padded = np.array([rows + [-1] * (width - len(rows))], np.int32)
     return Previous(
-        padded, np.full((1, width), since_ms, np.int64), np.zeros((1, width), np.bool_),
+        padded, np.full((1, width), since_ms, np.int64), np.zeros((1, width), np.uint16),
         np.array([NOW_MS - 60_000]), np.array([moved]),
     )  # fmt: skip
