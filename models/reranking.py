@@ -289,7 +289,7 @@ def _hold(
         stays = not moved or now_ms - since_ms[candidate] < held.dwell_ms[user]
         if stays and not taken[candidate] and fixed[slots[candidate]] < 0:
             fixed[slots[candidate]], taken[candidate] = candidate, True
-        candidates.worth[candidate] += consistency.bonus_steps(held.bonus[user], best, since_ms[candidate], now_ms)
+        candidates.worth[candidate] += consistency.bonus_steps(held.bonus[user], best, slots[candidate])
     pinned_newcomers = 0
     for slot in range(size):
         pinned_newcomers += fixed[slot] >= 0 and slots[fixed[slot]] < 0
