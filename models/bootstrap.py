@@ -45,11 +45,35 @@ class Interval(NamedTuple):
         return self.low > 0
 
 
-def intervals(
-    values: Floats, clusters: Int32, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
-) -> list[Interval]:
+class Resampled(NamedTuple):
     """
-    Return the interval of the mean of each column; of a column of differences, that of the paired bootstrap.
+    Means of columns, as measured and as resampled.
+
+    Attributes
+    ----------
+    mean
+        (m,) float64, over all questions.
+    means
+        (resamples, m) float64, each over the questions of the users of one draw.
+
+    """
+
+    mean: Doubles
+    means: Doubles
+
+    def interval(self, column: int, level: float = 0.95) -> Interval:
+        """Return the interval that holds this share of the resampled means of a column."""
+        return _interval(self.mean[column], self.means[:, column], level)
+
+    def difference(self, column: int, other: int, level: float = 0.95) -> Interval:
+        """Return the interval of how much greater a column is than another: the paired bootstrap."""
+        difference = self.means[:, column] - self.means[:, other]
+        return _interval(self.mean[column] - self.mean[other], difference, level)
+
+
+def resampled(values: Floats, clusters: Int32, *, resamples: int = RESAMPLES, seed: int = 0) -> Resampled:
+    """
+    Resample the means of all columns.
 
     Parameters
     ----------
@@ -57,16 +81,14 @@ def intervals(
         (n, m): what was measured of n questions in m ways.
     clusters
         (n,) int32: the user of each question.
-    level
-        Share of resampled means inside the interval.
     resamples
-        How often users are drawn; memory does not grow with it, but for 8 bytes for each and each column.
+        How often users are drawn; memory grows with it by 8 bytes for each column.
     seed
         Of the draws; the same seed gives the same ends.
 
-    >>> better = np.array([[0.3], [0.1], [0.2], [0.2]])
-    >>> [interval] = intervals(better, np.array([0, 1, 2, 2], np.int32))
-    >>> round(interval.mean, 3), interval.above, intervals(-better, np.array([0, 1, 2, 2], np.int32))[0].above
+    >>> ours_and_theirs = np.array([[0.5, 0.2], [0.3, 0.2], [0.4, 0.2], [0.4, 0.2]])
+    >>> means = resampled(ours_and_theirs, np.array([0, 1, 2, 2], np.int32))
+    >>> round(means.difference(0, 1).mean, 3), means.difference(0, 1).above, means.difference(1, 0).above
     (0.2, True, False)
 
     Raises
@@ -85,12 +107,15 @@ def intervals(
     means = np.empty((resamples, values.shape[1]))
     done = 0
     for drawn in _draws(users, resamples, seed):
-        resampled = drawn @ totals
-        means[done : done + len(drawn)] = resampled[:, :-1] / resampled[:, -1:]
+        together = drawn @ totals
+        means[done : done + len(drawn)] = together[:, :-1] / together[:, -1:]
         done += len(drawn)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    mean = sums.sum(axis=0) / len(values)
-    return [Interval(float(m), float(a), float(b)) for m, a, b in zip(mean, low, high, strict=True)]
+    return Resampled(sums.sum(axis=0) / len(values), means)
+
+
+def _interval(mean: float, means: Doubles, level: float) -> Interval:
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(mean), float(low), float(high))
 
 
 def _draws(users: int, resamples: int, seed: int) -> Iterator[Doubles]:

@@ -16,6 +16,7 @@ try:
     from implicit.cpu.als import AlternatingLeastSquares
     from implicit.cpu.bpr import BayesianPersonalizedRanking
     from scipy.sparse import csr_matrix
+    from threadpoolctl import threadpool_limits
 except ImportError as error:
     raise ImportError("BPR and ALS need the extra `evaluation`: pip install 'freshet[evaluation]'") from error
 
@@ -29,14 +30,17 @@ class ALS(Baseline):
     def __init__(self, users: int, items: int, factors: int, regularisation: float, confidence: float) -> None:
         """Weigh an item met c times 1 + `confidence` x c against 1 for one never met."""
         super().__init__("ALS", users, items)
-        self._model = AlternatingLeastSquares(
-            factors, regularization=regularisation, alpha=confidence, iterations=15, num_threads=1,
-            calculate_training_loss=False, random_state=_SEED,
-        )  # fmt: skip
+        with threadpool_limits(1, "blas"):
+            self._model = AlternatingLeastSquares(
+                factors, regularization=regularisation, alpha=confidence, iterations=15, num_threads=1,
+                calculate_training_loss=False, random_state=_SEED,
+            )  # fmt: skip
 
     def fit(self) -> None:
         """Solve for the factors anew."""
-        self._model.fit(_histories(self), show_progress=False)
+        # Its products are of matrices too small for two threads, and it warns of them.
+        with threadpool_limits(1, "blas"):
+            self._model.fit(_histories(self), show_progress=False)
 
     def score(self, asking: Asking, scores: Doubles) -> None:
         """Solve for the factors of each who asks, and multiply; without factors or a history, all items are alike."""

@@ -19,9 +19,10 @@ class ItemKNN(Baseline):
 
     def __init__(self, users: int, items: int, neighbours: int, shrinkage: float) -> None:
         super().__init__("item-kNN", users, items)
+        self._neighbours = neighbours
         self._shrinkage = shrinkage
-        self._near = np.full((items, neighbours), -1, np.int32)
-        self._similar = np.zeros((items, neighbours))
+        self._near = np.empty((items, 0), np.int32)
+        self._similar = np.empty((items, 0))
 
     def fit(self) -> None:
         """Find the neighbours of all items anew."""
@@ -30,7 +31,8 @@ class ItemKNN(Baseline):
         order = np.argsort(items, kind="stable")
         users = np.repeat(np.arange(len(begins) - 1, dtype=np.int32), np.diff(begins))[order]
         met_by = np.searchsorted(items[order], np.arange(count + 1))
-        self._near[:] = -1
+        self._near = np.full((count, self._neighbours), -1, np.int32)
+        self._similar = np.zeros((count, self._neighbours))
         _fit(begins, items, met_by, users, self._shrinkage, np.zeros(count), np.empty(count, np.int32),
              self._near, self._similar)  # fmt: skip
 

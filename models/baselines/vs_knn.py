@@ -113,8 +113,8 @@ def _compare(
         item = items[window[step]]
         if _stands_before(items, window, step, item):
             continue
-        # The newest item weighs 1, the oldest 1 / length.
-        weight = (length - step) / length
+        # In whole numbers, so that equal products are equal; the authors' are these over the length.
+        weight = float(length - step)
         event, taken = last_of_item[item], 0
         while event >= 0 and taken < sample:
             group = groups[event]

@@ -71,7 +71,7 @@ def best(scores: Sequence[float], rows: Rows, user: int, *, exclude_seen: bool) 
     """Sort items as the baselines promise to."""
     met = Counter(item for _, item, _ in rows)
     seen = {item for who, item, _ in rows if who == user} if exclude_seen else set()
-    ordered = sorted(range(ITEMS), key=lambda item: (-round(scores[item], 9), -met[item], item))
+    ordered = sorted(range(ITEMS), key=lambda item: (-scores[item], -met[item], item))
     return [item for item in ordered if item not in seen]
 
 
@@ -193,8 +193,8 @@ def test_vs_knn_sums_the_nearest_sessions(rows: Rows, neighbours: int) -> None:
             items = {rows[place][1] for place in places}
             steps = [newest_first.index(item) for item in set(newest_first) & items]
             if steps:
-                product = sum((len(newest_first) - step) / len(newest_first) for step in steps)
-                near.append((-round(product, 9), -places[-1], product / (min(steps) + 1), items))
+                product = sum(len(newest_first) - step for step in steps)
+                near.append((-product, -places[-1], product / (min(steps) + 1), items))
         for _, _, worth, items in sorted(near, key=lambda session: session[:2])[:neighbours]:
             for item in items:
                 scores[user][item] += worth
