@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     half_life_negative_s: float = Field(90 * 86400.0, gt=0, description="Half-life of the negative vector.")
     half_life_popularity_s: float = Field(14 * 86400.0, gt=0, description="Half-life of item popularity.")
     half_life_followers_s: float = Field(
-        14 * 86400.0, gt=0, description="Half-life of the rules that tell which item follows which in a session."
+        180 * 86400.0, gt=0, description="Half-life of the rules that tell which item follows which in a session."
     )
 
     max_hot_users: int = Field(

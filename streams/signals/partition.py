@@ -135,7 +135,7 @@ class SignalsPartition:
 
         1. Decode; a batch that cannot be read becomes a dead letter.
         2. Count the events of this partition's items.
-        3. Learn what follows this partition's items.
+        3. Learn what follows this partition's items, and what they follow.
         """
         # Step 1.
         batches: list[ItemEvents] = []
@@ -164,7 +164,7 @@ class SignalsPartition:
         # Step 3.
         leads = (weights > 0) & (previous >= 0).any(axis=1)
         from_rows = np.where(previous >= 0, self._items.rows(previous), -1)
-        learned = self._followers.learn(item[leads], previous[leads], from_rows[leads], ts_ms[leads])
+        learned = self._followers.learn(item[leads], rows[leads], previous[leads], from_rows[leads], ts_ms[leads])
         self._learned.update(learned.tolist())
 
     def _refuse(self, topic: str, offset: int, key: bytes | None, value: bytes | None, error: str) -> None:

@@ -90,12 +90,19 @@ class PlainSignals:
             if self._owns(item_id):
                 self.events[item_id] += 1
             met: set[str] = {item_id}
+            pairs: list[tuple[int, str]] = []
             for distance, index in enumerate(previous, 1):
                 before = events.ids[index] if index >= 0 else item_id
-                if before not in met and self._owns(before) and weights[type_code] > 0:
-                    epoch, share = epoch_share(ts_ms, 1 / distance, self._settings.half_life_followers_s)
-                    self.hitters.learn(before, item_id, epoch, share / 2**30)
+                if before not in met and weights[type_code] > 0:
+                    pairs.append((distance, before))
                 met.add(before)
+            for forth in (True, False):
+                for distance, before in pairs:
+                    name, target = (before, item_id) if forth else (item_id, before)
+                    if self._owns(name):
+                        weight = 1 / distance if forth else 0.5 / distance
+                        epoch, share = epoch_share(ts_ms, weight, self._settings.half_life_followers_s)
+                        self.hitters.learn(name, target, epoch, share / 2**30)
 
     def followers(self, item_id: str) -> list[tuple[str, float]]:
         """Return what is published: the heaviest 64 by what is certain, as shares."""
