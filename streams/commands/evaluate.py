@@ -55,6 +55,10 @@ RefitHours = Annotated[
     float, typer.Option(min=0.01, help="prequential: hours of the log between two fits of item-to-item weights.")
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Write all results here, as JSON.")]
+System = Annotated[
+    list[str] | None,
+    typer.Option("--system", help="Compare Freshet with this system alone, or with several."),
+]
 LimitUsers = Annotated[int | None, typer.Option(min=1, help="Take only the first so many users of the log.")]
 Text = Annotated[bool, typer.Option(help="Encode item texts; without, items are known by who met them alone.")]
 
@@ -72,6 +76,7 @@ def evaluate(
     within_session: WithinSession = False,
     freshness: Freshness = False,
     refit_hours: RefitHours = 24.0,
+    system: System = None,
     json_out: Json = None,
     limit_users: LimitUsers = None,
     text: Text = True,
@@ -80,7 +85,7 @@ def evaluate(
     Tell how good the lists are that the live path makes of a log, without Kafka or Redis.
 
     The worker's own fold, signals, catalogue and ranking run over the log in virtual time. Lists are chosen from all
-    items; nothing is sampled.
+    items; nothing is sampled. Well-known systems learn the same events and answer the same questions.
 
     `leave-one-out`: the last event of each user is the target; all other events of all users are learned first.
 
@@ -90,7 +95,7 @@ def evaluate(
     """
     from models.prebuilt import take_prebuilt
     from streams.evaluation.logs import find_log
-    from streams.evaluation.runs import Run, evaluated
+    from streams.evaluation.runs import Run, baselines, evaluated
     from streams.evaluation.vectors import encode_items
 
     if protocol is not Protocol.PREQUENTIAL and (within_session or freshness):
@@ -99,6 +104,7 @@ def evaluate(
     configured = settings()
     found = find_log(configured, log, items).first_users(limit_users)
     plan = _plan(protocol, found.interactions, test_from_ms, within_session=within_session)
+    others = baselines(found, system or ())
     take_prebuilt()
     with progress() as shown:
 
@@ -115,7 +121,7 @@ def evaluate(
             exclude_seen=exclude_seen,
             refit_ms=round(refit_hours * 3_600_000),
         )
-        made = evaluated(run, (), bar, freshness=freshness)
+        made = evaluated(run, others, bar, freshness=freshness)
     _show(made)
     if json_out is not None:
         _write(made, json_out)

@@ -4,7 +4,7 @@ Freshet under evaluation: what the worker and the signals role run, in virtual t
 Every step is theirs: events are records in the wire format, folded by `InterestPartition`; its `item-events` records
 go to `SignalsPartition` and to the fitter's histories; their `item-signals` records are decoded and applied to the
 catalogue as the follower does it, and `Ranker` makes the lists. Only what carries the records is missing: there is one
-partition of everything, and signals are published after each batch that was learned.
+partition of everything, and signals are published between batches, no more often in virtual time than the role does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from models.ranking import RankingParameters
 from models.users import Excluded, Users, nothing_excluded
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.records import StageSpace, SwitchSpace, decode_record
+from streams.errors import ConfigurationError
 from streams.evaluation.seen import SeenItems
 from streams.experiments.assignment import Experiments
 from streams.kafka.alignment import Slice
@@ -33,6 +34,7 @@ from streams.settings import EVENT_TYPES, Settings
 from streams.signals.fitting import Fitter, fit_histories
 from streams.signals.partition import SignalsPartition
 from streams.topics import full_name
+from streams.wire.dead_letters import DeadLetter
 from streams.wire.items import Item
 from streams.wire.models import Served
 
@@ -97,11 +99,14 @@ class Live:
         self._number_of = {item_id: number for number, item_id in enumerate(items)}
         self._topics = [full_name(settings, name) for name in EVENT_TYPES]
         self._events_topic = full_name(settings, "item-events")
+        self._refused_topic = full_name(settings, "dead-letters")
         self._signals_topic = full_name(settings, "item-signals")
         self._experiments = Experiments()
         self._rankers: dict[int, Ranker] = {}
         self._newest_ms = np.full(len(users), -1, np.int64)
         self._now_ms = 0
+        self._committed_ms = -1
+        self._interval_ms = round(settings.signals_publish_interval_s * 1000)
         self._events = self._batches = 0
         self._seen = SeenItems(len(users))
         self.catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s)
@@ -132,30 +137,47 @@ class Live:
     # Learning
 
     def learn(self, log: Interactions) -> None:
-        """Take in what happened since the last call, in order."""
+        """
+        Take in what happened since the last call, in order.
+
+        Raises
+        ------
+        ConfigurationError
+            When the worker would refuse an event.
+
+        """
         ts_ms = np.empty(len(log.users), np.int64)
         move_apart(log.users, log.ts_ms, self._newest_ms, ts_ms)
         for start in range(0, len(log.users), _RUN):
             part = slice(start, start + _RUN)
             self._fold(log.at(part), ts_ms[part])
         self._seen.add(log.users, log.items)
-        self._publish(self.signals.gather())
+        self._commit_signals(self._now_ms)
 
     def fit(self) -> None:
-        """Fit item-to-item weights to all that was learned, where the settings have them fitted."""
+        """Publish all that is known of items, and fit item-to-item weights to it unless the settings turn fits off."""
+        self._publish(self.signals.gather())
         if self._settings.neighbours_refit_interval_s and len(self._fitter.histories):
             for records in self.signals.fitted(fit_histories(self._fitter.histories, self._settings, 1)):
                 self._publish(records)
+
+    def _commit_signals(self, now_ms: int) -> None:
+        """Publish what is known of items where the last time is as long ago as the signals role waits."""
+        if now_ms >= self._committed_ms + self._interval_ms:
+            self._publish(self.signals.gather())
+            self._committed_ms = now_ms
 
     def _fold(self, log: Interactions, ts_ms: Int64) -> None:
         """Fold events, and tell the signals role of them."""
         self._now_ms = max(self._now_ms, int(ts_ms.max(initial=0)))
         self.partition.fold([self._slice(log, ts_ms, kind) for kind in np.unique(log.kinds).tolist()])
-        values = [
-            record.value
-            for record in self.partition.gather()
-            if isinstance(record, OutRecord) and record.topic == self._events_topic and record.value is not None
-        ]
+        values = []
+        for record in self.partition.gather():
+            if isinstance(record, OutRecord) and record.topic == self._refused_topic:
+                letter = DeadLetter.from_record(list(record.headers or ()), record.value)
+                raise ConfigurationError(f"an event of {(letter.key or b'').decode()!r} is refused: {letter.error}")
+            if isinstance(record, OutRecord) and record.topic == self._events_topic and record.value is not None:
+                values.append(record.value)
         if values:
             self._batches += len(values)
             first = self._batches - len(values)
@@ -202,6 +224,7 @@ class Live:
         if ranker is None:
             settings = self._settings.model_copy(update={"list_size": size})
             ranker = self._rankers[size] = Ranker(self.catalogue, settings)
+        self._commit_signals(int(asking.ts_ms.max(initial=0)))
         view = self.catalogue.view()
         for start in range(0, len(asking.users), self._settings.rank_batch):
             users = asking.users[start : start + self._settings.rank_batch].tolist()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+from models.baselines import all_baselines
 from models.interactions import Int32, Recommender
+from streams.errors import ConfigurationError, DependencyError
 from streams.evaluation.driving import DAY_MS, answers, delayed
 from streams.evaluation.live import Live
 from streams.evaluation.logs import EvaluationLog
@@ -14,8 +17,10 @@ from streams.evaluation.progress import Bars
 from streams.evaluation.protocols import Plan
 from streams.evaluation.results import Evaluated, Lists
 from streams.evaluation.vectors import EncodedItems
-from streams.settings import Settings
+from streams.settings import EVENT_TYPES, Settings
 
+#: Name of the system that is always asked.
+FRESHET = "freshet"
 #: Length of every list: the longest at which any measure cuts.
 LIST_SIZE = 100
 #: How seldom users' states are brought up to date in the ablation, beside at every event.
@@ -63,24 +68,21 @@ def freshet(run: Run) -> Live:
     return live
 
 
-def evaluated(
-    run: Run, others: Sequence[Callable[[], Recommender]], bars: Bars, *, freshness: bool = False
-) -> Evaluated:
+def evaluated(run: Run, others: Iterable[Recommender], bars: Bars, *, freshness: bool = False) -> Evaluated:
     """
     Have Freshet and others answer the questions of a plan, one system after the other.
 
     Parameters
     ----------
     others
-        Each makes a system that has learned nothing.
+        They have learned nothing.
     freshness
         Whether Freshet is asked again with users' states brought up to date less often.
 
     """
     lists: dict[str, Lists] = {}
     seconds: dict[str, float] = {}
-    for make in (lambda: freshet(run), *others):
-        system = make()
+    for system in chain([freshet(run)], others):
         started = time.monotonic()
         progress = bars(system.name, run.events)
         lists[system.name] = answers(
@@ -103,6 +105,31 @@ def evaluated(
         events_per_s=run.events / seconds[first],
         seconds=seconds,
     )
+
+
+def baselines(log: EvaluationLog, names: Sequence[str] = ()) -> list[Recommender]:
+    """
+    Return the systems to compare with, those of the names where any are given; Freshet is none of them.
+
+    Raises
+    ------
+    ConfigurationError
+        When a name is not known.
+    DependencyError
+        When the libraries that some of them need are not installed.
+
+    """
+    if set(names) == {FRESHET}:
+        return []
+    try:
+        known = {system.name: system for system in all_baselines(len(log.users), len(log.items), len(EVENT_TYPES))}
+    except ImportError as error:
+        raise DependencyError(
+            f"{error.name} is not installed: install Freshet's extra `evaluation`, or evaluate with --system {FRESHET}"
+        ) from error
+    if unknown := sorted(set(names) - {FRESHET, *known}):
+        raise ConfigurationError(f"unknown system {unknown[0]!r}; known are {', '.join((FRESHET, *known))}")
+    return [system for name, system in known.items() if not names or name in names]
 
 
 def _ablation(run: Run, at_every_event: Lists, bars: Bars) -> dict[str, Int32]:

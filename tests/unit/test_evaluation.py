@@ -14,6 +14,7 @@ from streams.evaluation.driving import answers
 from streams.evaluation.live import Live, move_apart
 from streams.evaluation.logs import EvaluationLog, columns, find_log
 from streams.evaluation.protocols import leave_one_out
+from streams.evaluation.runs import baselines
 from streams.settings import Settings
 from streams.wire.items import Item
 
@@ -149,3 +150,15 @@ def test_answers_stand_in_the_order_of_the_questions() -> None:
     assert len(log.interactions.users) == sum(done)
     for row, user in zip(lists.excluded, plan.asking.users, strict=True):
         assert not set(row.tolist()) & set(plan.learned.items[plan.learned.users == user].tolist())
+
+
+def test_an_event_that_the_worker_refuses_is_told() -> None:
+    """A log is not quietly evaluated without some of its events."""
+    log = log_of(entry("u\x07", "a", 0))
+    with pytest.raises(ConfigurationError, match=r"'u\\x07' is refused.*user_id"):
+        Live(SETTINGS, log.users, log.items).learn(log.interactions)
+
+
+def test_systems_are_chosen_by_name() -> None:
+    """Freshet alone needs no other system's libraries."""
+    assert [] == baselines(log_of(entry("u", "a", 0)), ["freshet"])
