@@ -6,7 +6,7 @@ One knob, `steadiness` in 0..1, sets all of it (K is the length of the list):
 ======================  =============================  =====  =====  =====  =====
 control                 mapping                        0      .25    .5     1
 ======================  =============================  =====  =====  =====  =====
-bonus, share of best    .1 knob                        0      .025   .05    .1
+bonus, share of best    .4 knob                        0      .1     .2     .4
 items that may change   K 10^-knob, at least 1         K      .56 K  .32 K  .1 K
 minimum dwell, s        60 (knob - .5), at least 0     0      0      0      30
 positions               kept from knob .8 on           no     no     no     yes
@@ -24,7 +24,8 @@ first event of a session begins a new list; what is pinned takes its slot; guard
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ Flags = npt.NDArray[np.bool_]
 
 #: A longer pause between two events begins a session.
 SESSION_GAP_MS: Final = 30 * 60_000
-_BONUS: Final = 0.1
+_BONUS: Final = 0.4
 _BONUS_FALLS: Final = 0.9
 _DWELL_MS: Final = 60_000.0
 _DWELL_FROM: Final = 0.5
@@ -103,6 +104,22 @@ def no_previous(users: int) -> Previous:
         np.zeros(nothing, np.int32), np.zeros(nothing, np.int64), np.zeros(nothing, np.uint16),
         np.zeros(users, np.int64), np.ones(users, np.bool_),
     )  # fmt: skip
+
+
+def joined(parts: Sequence[Previous]) -> Previous:
+    """Return the lists of several parts as one batch, as long as the longest."""
+    longest = max(part.rows.shape[1] for part in parts)
+    return Previous(
+        np.concatenate([_longer(part.rows, longest, -1) for part in parts]),
+        np.concatenate([_longer(part.since_ms, longest, 0) for part in parts]),
+        np.concatenate([_longer(part.price_marks, longest, 0) for part in parts]),
+        np.concatenate([part.made_ms for part in parts]),
+        np.concatenate([part.moved for part in parts]),
+    )
+
+
+def _longer(columns: npt.NDArray[Any], width: int, fill: int) -> npt.NDArray[Any]:
+    return np.pad(columns, ((0, 0), (0, width - columns.shape[1])), constant_values=fill)
 
 
 def controls(knobs: Doubles, size: int) -> Controls:

@@ -1,6 +1,7 @@
 """
-The list of each user out of candidates from vectors, neighbours, history and popularity, in a total order.
+The list of each user out of candidates from vectors, neighbours, history and popularity.
 
+Candidates are put into a total order, of which `models.reranking` makes the list.
 What a user's list becomes depends on that user and the items alone, not on who else is in the batch: `models.scan` and
 `models.neighbours` only choose candidates, whose scores are summed again one user at a time in float64.
 """
@@ -13,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.caps import Attributes
 from models.compiled import compiled
 from models.contenders import Rows
 from models.events import Events, Weighing
@@ -31,6 +33,7 @@ from models.neighbours import (
 )
 from models.ranking import SCORE_STEP, Barred, Floats, Top, Weights, queries
 from models.reasons import Groups, Reasons, contribute, dot, explain, group, no_groups, no_reasons
+from models.reranking import Pool, Promotions, Tastes, is_plain, rerank
 from models.scan import exact_top
 from models.users import Excluded, Owned, Users
 
@@ -55,7 +58,7 @@ class Lists(NamedTuple):
     items
         (n, k) int32 rows; -1 where the items ended.
     steps
-        (n, k) int64, score in steps of `SCORE_STEP`.
+        (n, k) int64, score in steps of `SCORE_STEP`; descending where nothing but the score was asked for.
     sources
         (n, k) uint8, what carries each item: `INTEREST`, `POPULAR`, `ROOM`, or `FIRST_VOICE` and the voices behind it.
     reasons
@@ -105,12 +108,17 @@ class _Found(NamedTuple):
     said: npt.NDArray[np.float64]
 
 
-def make_lists(users: Users, table: Rows, related: Related, size: int, weighing: Weighing, scratch: Scratch) -> Lists:
+def make_lists(
+    users: Users, table: Rows, related: Related, attributes: Attributes, promotions: Promotions, size: int,
+    weighing: Weighing, scratch: Scratch,
+) -> Lists:  # fmt: skip
     """
-    Return the best `size` items of each user.
+    Return the lists of `size` items of each user.
 
     Parameters
     ----------
+    attributes, promotions
+        What re-ranking knows of the items, and what the shop puts forward.
     weighing
         How much an event says.
 
@@ -125,15 +133,40 @@ def make_lists(users: Users, table: Rows, related: Related, size: int, weighing:
     asked = _Users(
         users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices, weights.exclude_seen
     )
-    shape, spoken = (count, size), size + _SPARE
+    spoken, also, width = size + _SPARE, np.empty((count, 0), np.int32), size
+    if not (plain := is_plain(users.parameters, promotions)):
+        # What stood on the list before and what is pinned may stay wherever the ranking has it.
+        also = np.concatenate([users.previous.rows, np.tile(promotions.pinned, (count, 1))], axis=1)
+        width = top.columns.shape[1] + spoken + also.shape[1]
+    shape = (count, width)
     found = _Found(
         np.full(shape, -1, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.uint8), np.zeros(shape),
         np.zeros((count, VOICES + 3)), np.zeros(spoken, np.int64), np.zeros(spoken),
     )  # fmt: skip
     reasons = no_reasons(count, size)
-    _choose(asked, table, related, weighing, barred, top, stamp, room, found)
+    _choose(asked, table, related, weighing, barred, top, also, stamp, room, found)
+    if not plain:
+        pool = Pool(found.items, found.steps, SCORE_STEP)
+        tastes = Tastes(users.events, users.now_ms, weighing)
+        order = rerank(
+            pool, users.previous, tastes, promotions, attributes, table.vectors, users.parameters, size
+        )  # fmt: skip
+        found = _at(found, order.places)
     _explain(asked, table, related, weighing, room, found, no_groups(size), reasons)
     return Lists(found.items, found.steps, found.sources, reasons)
+
+
+def _at(found: _Found, places: npt.NDArray[np.int64]) -> _Found:
+    """Return what was found at some places of each user, -1 for none."""
+    none = places < 0
+    items = np.take_along_axis(found.items, places, axis=1)
+    items[none] = -1
+    return found._replace(
+        items=items,
+        steps=np.take_along_axis(found.steps, places, axis=1),
+        sources=np.take_along_axis(found.sources, places, axis=1),
+        liked=np.take_along_axis(found.liked, places, axis=1),
+    )
 
 
 def _barred(users: Users, weights: Weights, rows: int, room: Room, stamp: int) -> Barred:
@@ -181,10 +214,10 @@ def _bar(
 
 @compiled
 def _choose(
-    users: _Users, table: Rows, related: Related, weighing: Weighing, barred: Barred, top: Top, stamp: int, room: Room,
-    found: _Found,
+    users: _Users, table: Rows, related: Related, weighing: Weighing, barred: Barred, top: Top,
+    also: npt.NDArray[np.int32], stamp: int, room: Room, found: _Found,
 ) -> None:  # fmt: skip
-    """Fill the lists, best first."""
+    """Fill the lists, best first; `also` (n, p) are more candidates of each user, where they may have them."""
     rows = len(table.order)
     for user in range(len(users.now_ms)):
         mine = stamp + user
@@ -211,6 +244,12 @@ def _choose(
         for place in range(spoken):
             if room.chosen[found.best[place]] != mine:
                 _enter(users, user, found.best[place], table, room, found)
+                room.chosen[found.best[place]] = mine
+        for place in range(also.shape[1]):
+            item = also[user, place]
+            if 0 <= item < rows and table.usable[item] and room.barred[item] != mine and room.chosen[item] != mine:
+                _enter(users, user, item, table, room, found)
+                room.chosen[item] = mine
         hush(room, touched)
 
 

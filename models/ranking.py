@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.reranking import RerankParameters
+
 Floats = npt.NDArray[np.float32]
 
 #: Scores are compared in steps of this, so that the last bits of a matrix product decide nothing.
@@ -16,9 +18,9 @@ SCORE_STEP: Final = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class RankingParameters:
+class RankingParameters(RerankParameters):
     """
-    How a list is scored; an experiment's variant may change any of these.
+    How a list is scored, and what is made of the ranking; an experiment's variant may change any of these.
 
     Attributes
     ----------

@@ -35,7 +35,7 @@ class RerankParameters:
     ----------
     mmr, dpp
         Weight of unlikeness against the score, 0..1, by maximal marginal relevance or by a determinantal point process;
-        only one of them.
+        of both the first alone counts.
     diversity_window
         How many of the last choices repel; 0 for all.
     calibration
@@ -70,8 +70,6 @@ class RerankParameters:
         for name in ("diversity_window", "brand_cap", "category_cap"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
-        if self.mmr and self.dpp:
-            raise ValueError("mmr and dpp cannot both be used")
 
 
 class Pool(NamedTuple):
@@ -159,6 +157,27 @@ def nothing_promoted() -> Promotions:
     return Promotions(np.empty(0, np.int32), np.empty(0, np.float32))
 
 
+def is_plain(parameters: Sequence[RerankParameters], promotions: Promotions) -> bool:
+    """Whether nothing is asked for any user: lists are the first of their pools."""
+    return not (
+        _promotes(promotions)
+        or any(
+            one.steadiness
+            or one.dpp
+            or one.mmr
+            or one.calibration
+            or one.brand_cap
+            or one.category_cap
+            or one.price_share
+            for one in parameters
+        )
+    )
+
+
+def _promotes(promotions: Promotions) -> bool:
+    return bool(promotions.boosts.any() or (promotions.pinned >= 0).any())
+
+
 def rerank(
     pool: Pool,
     previous: Previous,
@@ -188,7 +207,7 @@ def rerank(
     users, candidates = pool.rows.shape
     aims = _aims(parameters, size)
     held = consistency.controls(np.array([one.steadiness for one in parameters]), size)
-    if promotions.boosts.any() or (promotions.pinned >= 0).any():
+    if _promotes(promotions):
         aims.plain[:] = False
     order = Order(np.full((users, size + spare), -1, np.int64), *np.zeros((3, users), np.int64))
     desk = choosing.empty_desk(candidates, size + spare)
@@ -209,8 +228,9 @@ def _aims(parameters: Sequence[RerankParameters], size: int) -> Aims:
     # Rounded before it is cut: 20 (1 - .7) is 6.000000000000001.
     far = np.where(near > 0, np.floor(np.round(size * (1 - near), 9)), choosing.NONE).astype(np.int64)
     return Aims(
-        np.where(mmr > 0, MMR, np.where(dpp > 0, DPP, OFF)), np.maximum(mmr, dpp), window,
-        np.ascontiguousarray(calibrate), brand, category, far, np.asarray(~(table > 0).any(axis=1)),
+        np.where(mmr > 0, MMR, np.where(dpp > 0, DPP, OFF)), np.where(mmr > 0, mmr, dpp), np.ascontiguousarray(window),
+        np.ascontiguousarray(calibrate), np.ascontiguousarray(brand), np.ascontiguousarray(category), far,
+        np.asarray(~(table > 0).any(axis=1)),
     )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models import consistency
+from models.consistency import Previous, no_previous
 from models.events import Events
 from models.ranking import Floats, RankingParameters
 
@@ -76,6 +78,8 @@ class Users(NamedTuple):
         (n,) int64, time of each user's newest event.
     parameters
         One for each user.
+    previous
+        The lists they had before, where these are to be held on to.
 
     """
 
@@ -85,6 +89,7 @@ class Users(NamedTuple):
     excluded: Excluded
     now_ms: Ints
     parameters: Sequence[RankingParameters]
+    previous: Previous
 
 
 def nobody(dim: int, parameters: RankingParameters) -> Users:
@@ -98,6 +103,7 @@ def nobody(dim: int, parameters: RankingParameters) -> Users:
         nothing_excluded(1),
         end,
         [parameters],
+        no_previous(1),
     )
 
 
@@ -136,6 +142,7 @@ def joined(parts: Sequence[Users]) -> Users:
         ),
         np.concatenate([part.now_ms for part in parts]),
         [parameters for part in parts for parameters in part.parameters],
+        consistency.joined([part.previous for part in parts]),
     )
 
 

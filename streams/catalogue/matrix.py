@@ -186,6 +186,7 @@ class Catalogue:
             self.coded.first(count),
             self.popularity[:count],
             Related(self.neighbours.family, self.followers.family, self._damping),
+            self.attributes.first(count),
             self.listed[:count] & self.in_stock[:count],
             self.order,
             self._ids.ids,

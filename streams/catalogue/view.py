@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.caps import Attributes
 from models.neighbours import Related
 from models.quantisation import Quantised
 from streams.catalogue.ids import ItemNames
@@ -33,6 +34,8 @@ class View(NamedTuple):
         (rows,) float32 in 0..1.
     related
         What speaks for items through others; changes in place as vectors do.
+    attributes
+        Brand, category and price of each row, and a mark of the price; changed in place.
     offered
         (rows,) bool: listed and in stock.
     order
@@ -49,6 +52,7 @@ class View(NamedTuple):
     coded: Quantised
     popularity: Floats
     related: Related
+    attributes: Attributes
     offered: npt.NDArray[np.bool_]
     order: npt.NDArray[np.int64]
     ids: Sequence[str]

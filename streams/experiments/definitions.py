@@ -50,6 +50,8 @@ class Variant(_Strict):
                 raise ValueError(f"{name} must be {'true or false' if PARAMETERS[name] is bool else 'a number'}")
             if isinstance(setting, int | float) and not 0 <= setting <= _MAX_WEIGHT:
                 raise ValueError(f"{name} must lie in 0..{_MAX_WEIGHT:g}")
+        # Some may not lie so far.
+        RankingParameters(**value)
         return value
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from models.ranking import RankingParameters
 from models.users import Users
 from streams.interests.columns import Float32, Int64
+from streams.interests.lists import previous_lists
 from streams.interests.recents import newest_ts_ms, owned_items, recent_events
 from streams.interests.slab import Slab
 from streams.interests.sums import gather
@@ -34,7 +35,8 @@ class InterestVectors:
         interests = self.gather(rows)
         events = recent_events(slab.store, rows)
         owned = owned_items(slab.store, slab.rules, rows, len(slab.items().vectors))
-        return Users(interests, events, owned, slab.excluded_items(rows), newest_ts_ms(events), parameters)
+        before = previous_lists(slab, rows, [one.steadiness > 0 for one in parameters])
+        return Users(interests, events, owned, slab.excluded_items(rows), newest_ts_ms(events), parameters, before)
 
     def gather(self, rows: Int64) -> Float32:
         """Return (3, n, dim): short, long and negative of n rows, as of each user's newest interaction."""

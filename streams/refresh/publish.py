@@ -74,6 +74,7 @@ class _Made(NamedTuple):
     job: _Job
     generated_at_ms: int
     item_ids: Sequence[str]
+    price_marks: tuple[int, ...]
     value: bytes
 
 
@@ -227,6 +228,8 @@ class Publisher:
         rows = np.array([row for _, _, row in known], np.int64)
         assigned = [experiments.assign(user_id) for user_id, _, _ in known]
         users = partition.vectors.users(rows, [experiments.parameters(parts) for parts in assigned])
+        # A vector that came late is the effect of an earlier event.
+        users.previous.moved[[cause.kind == "catalogue" for _, cause, _ in known]] = True
         as_of = self._as_of(partition)
         jobs = [
             _Job(
@@ -272,7 +275,7 @@ class Publisher:
             trigger=job.cause.trigger(job.partition.partition),
             events_applied=job.events_applied,
         )
-        return _Made(job, generated_at_ms, ranked.item_ids, recommendation.encode())
+        return _Made(job, generated_at_ms, ranked.item_ids, ranked.price_marks, recommendation.encode())
 
     def _serve(self, partition: InterestPartition, lists: Sequence[_Made]) -> list[_Made]:
         """Publish lists and note them in the states; return those of users who are still known."""
@@ -295,9 +298,10 @@ class Publisher:
             return []
         for one, row in known:
             last = slab.last_list(row)
-            before, newest_ms = dict(last.items) if last else {}, one.job.event_ts_ms
-            items = tuple([(item_id, before.get(item_id, newest_ms)) for item_id in one.item_ids])
-            slab.serve(row, LastList(one.job.version, one.generated_at_ms, items, newest_ms, one.job.interactions, ()))
+            job, before = one.job, dict(last.items) if last else {}
+            items = tuple([(item_id, before.get(item_id, job.event_ts_ms)) for item_id in one.item_ids])
+            made = (job.version, one.generated_at_ms, items, job.event_ts_ms, job.interactions, one.price_marks)
+            slab.serve(row, LastList(*made))
         return [one for one, _ in known]
 
     # Default lists

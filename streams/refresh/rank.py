@@ -16,6 +16,7 @@ from models.events import Weighing
 from models.listing import make_lists
 from models.neighbours import Scratch
 from models.ranking import RankingParameters
+from models.reranking import nothing_promoted
 from models.users import Users, nobody
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.view import View
@@ -37,11 +38,14 @@ class Ranked(NamedTuple):
         What is listed.
     items_json
         The places as they stand in a published list: see `RankedItem`.
+    price_marks
+        Of the items; empty where no price is known.
 
     """
 
     item_ids: tuple[str, ...]
     items_json: bytes
+    price_marks: tuple[int, ...]
 
     @property
     def items(self) -> tuple[RankedItem, ...]:
@@ -80,12 +84,16 @@ class Ranker:
         if users.interests.shape[2] != dim:
             users = users._replace(interests=np.zeros((3, len(users.parameters), dim), np.float32))
         table = Rows(view.vectors, view.coded, view.popularity, view.offered, view.order)
-        lists = make_lists(users, table, view.related, self._size, self._weighing, self._scratch)
+        lists = make_lists(
+            users, table, view.related, view.attributes, nothing_promoted(), self._size, self._weighing, self._scratch
+        )
         reasons = lists.reasons
         places = Places(lists.items, lists.steps, lists.sources, reasons.items, reasons.kinds, reasons.shares)
         written = self._writer.write(places, view.names.pool, view.names.at)
-        ids = view.ids
+        ids, marks = view.ids, view.attributes.price_marks
+        sizes = (lists.items >= 0).sum(axis=1).tolist()
+        prices = marks[lists.items].tolist() if marks.any() else [[]] * len(written)
         return [
-            Ranked(tuple([ids[item] for item in items if item >= 0]), items_json)
-            for items, items_json in zip(lists.items.tolist(), written, strict=True)
+            Ranked(tuple([ids[item] for item in items[:size]]), items_json, tuple(marked[:size]))
+            for items, items_json, size, marked in zip(lists.items.tolist(), written, sizes, prices, strict=True)
         ]

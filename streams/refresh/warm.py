@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.ranking import RankingParameters
 from models.scan import SAMPLED_FROM
 from streams.catalogue.matrix import Catalogue
 from streams.interests import warm as interests
@@ -24,7 +25,9 @@ def warm() -> None:
     for number in range(SAMPLED_FROM):
         catalogue.upsert_item(Item(f"i{number}"))
     catalogue.set_vector("i0", np.ones(1, np.float32))
-    Ranker(catalogue, Settings()).default()
+    ranker = Ranker(catalogue, Settings())
+    ranker.default()
+    ranker.default(RankingParameters(steadiness=1.0))
 
 
 if __name__ == "__main__":

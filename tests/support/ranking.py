@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.consistency import no_previous
 from models.events import Events
 from models.ranking import Floats, RankingParameters
 from models.users import Excluded, Owned, Users
@@ -45,6 +46,7 @@ def users_of(asked: Sequence[Asked], catalogue: Catalogue) -> Users:
         Excluded(found, np.zeros(len(found), np.int64), np.cumsum([len(ids) for ids in excluded], dtype=np.int64)),
         np.array([one.now_ms for one in asked], np.int64),
         [one.parameters for one in asked],
+        no_previous(len(asked)),
     )
 
 

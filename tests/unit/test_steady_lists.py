@@ -1,0 +1,140 @@
+"""Steady lists through the worker's own state, catalogue and ranking: what a user saw last outlives a restart."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.ranking import RankingParameters
+from streams.catalogue.matrix import Catalogue
+from streams.interests.slab import Slab
+from streams.interests.state import LastList
+from streams.interests.vectors import InterestVectors
+from streams.refresh.rank import Ranked, Ranker
+from streams.settings import Settings
+from streams.wire.items import Item
+from tests.support.batches import batch_of
+from tests.support.strategies import event_of
+
+START_MS = 1_700_000_000_000
+ITEMS = 200
+SETTINGS = Settings()
+STEADY = RankingParameters(steadiness=0.5)
+
+
+def stocked(seed: int = 1) -> Catalogue:
+    """Return a catalogue of items of four brands, with vectors and popularity."""
+    random = np.random.default_rng(seed)
+    catalogue = Catalogue(8)
+    for number in range(ITEMS):
+        catalogue.upsert_item(Item(f"i{number}", brand=f"b{number % 4}", price=float(number + 1)))
+        vector = random.standard_normal(8).astype(np.float32)
+        catalogue.set_vector(f"i{number}", vector / np.float32(np.linalg.norm(vector)))
+        catalogue.set_signals(f"i{number}", float(random.random()), START_MS)
+    return catalogue
+
+
+def click(slab: Slab, number: int, after_ms: int) -> None:
+    """Fold one click of the user."""
+    slab.fold(batch_of([event_of("clicks", "u", f"i{number}", START_MS + after_ms, f"e{after_ms}")]))
+
+
+def ranked(slab: Slab, catalogue: Catalogue, parameters: RankingParameters = STEADY) -> Ranked:
+    """Return the user's list, unserved."""
+    rows = np.array([slab.row("u")], np.int64)
+    return Ranker(catalogue, SETTINGS).rank(InterestVectors(slab).users(rows, [parameters]))[0]
+
+
+def serve(slab: Slab, served: Ranked, events: int, newest_ms: int) -> None:
+    """Note a list in the user's state, as the publisher does."""
+    row = slab.row("u")
+    assert row is not None
+    items = tuple((item_id, newest_ms) for item_id in served.item_ids)
+    slab.serve(row, LastList(events, newest_ms, items, newest_ms, events, served.price_marks))
+
+
+def restored(slab: Slab, catalogue: Catalogue) -> Slab:
+    """Return what another worker reads back of the user."""
+    other = Slab(SETTINGS, catalogue)
+    other.restore(b"u", slab.encode("u"))
+    return other
+
+
+def test_a_list_outlives_restarts_and_changed_scores() -> None:
+    """Without an event the list stays, whatever becomes of popularity, and for a worker that read the state back."""
+    catalogue = stocked()
+    slab = Slab(SETTINGS, catalogue)
+    click(slab, 3, 0)
+    first = ranked(slab, catalogue)
+    serve(slab, first, 1, START_MS)
+    for number in range(0, ITEMS, 3):
+        catalogue.set_signals(f"i{number}", 1_000.0 + number, START_MS)
+
+    assert first.item_ids == ranked(slab, catalogue).item_ids
+    assert first.item_ids == ranked(restored(slab, catalogue), catalogue).item_ids
+    assert first.item_ids != ranked(slab, catalogue, RankingParameters()).item_ids
+
+
+def test_an_event_moves_no_more_than_the_budget() -> None:
+    """After an event of quite another kind at most a third of the list is new; and the same after a restart."""
+    catalogue = stocked()
+    slab = Slab(SETTINGS, catalogue)
+    click(slab, 3, 0)
+    first = ranked(slab, catalogue)
+    serve(slab, first, 1, START_MS)
+    opposite = int(np.argmin(catalogue.vectors[:ITEMS] @ catalogue.vectors[3]))
+    click(slab, opposite, 60_000)
+    second = ranked(slab, catalogue)
+    new = set(second.item_ids) - set(first.item_ids)
+    plain = set(ranked(slab, catalogue, RankingParameters()).item_ids)
+
+    assert 0 < len(new) <= round(SETTINGS.list_size * 10**-0.5)
+    assert len(new) < len(plain - set(first.item_ids))
+    assert second == ranked(restored(slab, catalogue), catalogue)
+
+
+def test_forced_breaks_change_only_their_places() -> None:
+    """An item out of stock leaves at once, one of another price must earn its place; nothing else moves."""
+    catalogue = stocked()
+    slab = Slab(SETTINGS, catalogue)
+    click(slab, 3, 0)
+    first = ranked(slab, catalogue)
+    serve(slab, first, 1, START_MS)
+    sold_out, dearer = first.item_ids[2], first.item_ids[19]
+    catalogue.upsert_item(Item(sold_out, brand="b0", price=1.0, in_stock=False))
+    catalogue.upsert_item(Item(dearer, brand="b0", price=5_000.0))
+    catalogue.set_signals(dearer, 0.0, START_MS)
+    second = ranked(slab, catalogue).item_ids
+
+    assert sold_out not in second
+    changed = {slot for slot in range(20) if first.item_ids[slot] != second[slot]}
+    assert 2 in changed
+    assert changed <= {2, 19}
+
+
+def test_caps_hold_on_lists() -> None:
+    """With a cap of five items a brand no brand has more."""
+    catalogue = stocked()
+    slab = Slab(SETTINGS, catalogue)
+    click(slab, 3, 0)
+    listed = ranked(slab, catalogue, RankingParameters(brand_cap=5)).item_ids
+    brands = [int(item_id[1:]) % 4 for item_id in listed]
+    assert [5] * 4 == [brands.count(brand) for brand in range(4)]
+
+
+def test_reasons_are_those_of_the_chosen() -> None:
+    """An item has the score, the source and the reasons it has on the plain list, wherever it stands now."""
+    catalogue = stocked()
+    slab = Slab(SETTINGS, catalogue)
+    click(slab, 3, 0)
+    click(slab, 50, 60_000)
+    wide = Settings(list_size=60)
+    rows = np.array([slab.row("u")], np.int64)
+    plain = Ranker(catalogue, wide).rank(InterestVectors(slab).users(rows, [RankingParameters()]))[0]
+    told = {place.item_id: (place.score, place.source, place.because) for place in plain.items}
+    diverse = ranked(slab, catalogue, RankingParameters(dpp=0.5))
+    assert diverse.item_ids != plain.item_ids[:20]
+    found = {place.item_id: (place.score, place.source, place.because) for place in diverse.items}
+    assert {item_id: told[item_id] for item_id in found if item_id in told} == {
+        item_id: place for item_id, place in found.items() if item_id in told
+    }
+    assert len(set(told) & set(found)) >= 10
