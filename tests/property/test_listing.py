@@ -1,0 +1,255 @@
+"""Lists against plain loops over every item: what vectors, neighbours, history and popularity say, added up."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.contenders import Rows
+from models.events import Events, Weighing
+from models.listing import FIRST_VOICE, INTEREST, POPULAR, ROOM, STEPS, Lists, make_lists
+from models.neighbours import Family, Related, Scratch, damping
+from models.quantisation import quantise
+from models.ranking import RankingParameters, unit
+from models.reasons import MAX_REASONS, SHARE_STEPS
+from models.users import Excluded, Owned, Users
+
+ITEMS, DIM, NOW_MS = 14, 4, 10**9
+HALF_LIVES_MS = np.array([3.6e6, 8.64e7])
+#: Of the type codes 0 to 2; dislikes, code 3, speak for nothing.
+WEIGHTS = (0.5, 1.0, 3.0, 0.0)
+WEIGHING = Weighing(np.array(WEIGHTS), HALF_LIVES_MS)
+SCRATCH = Scratch()
+
+#: Neighbours of an item, at most one less.
+_LINKS = 6
+
+Linked = dict[int, list[tuple[int, float]]]
+
+
+class Case(NamedTuple):
+    """One user and a catalogue, both as plain lists."""
+
+    vectors: Any
+    popularity: Any
+    usable: Any
+    neighbours: Linked
+    followers: Linked
+    happened: list[tuple[int, int, int]]
+    owned: list[tuple[int, float, bool]]
+    excluded: list[tuple[int, int]]
+    parameters: RankingParameters
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """A small catalogue in which everything may speak for everything, and somebody who did a few things in it."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    weight = st.sampled_from([0.0, 0.3, 1.0])
+    items = st.integers(0, ITEMS - 1)
+
+    def linked() -> Linked:
+        return {
+            int(item): [
+                (int(other), float(random.random())) for other in random.permutation(ITEMS)[: random.integers(6)]
+            ]
+            for item in random.permutation(ITEMS)[: random.integers(ITEMS)]
+        }
+
+    kinds, ages = st.integers(0, 3), st.integers(0, 10**8)
+    happened = draw(st.lists(st.tuples(st.integers(0, ITEMS), kinds, ages), max_size=12))
+    owned = draw(st.dictionaries(items, st.tuples(st.floats(0.125, 8), st.booleans()), max_size=6))
+    return Case(
+        unit(random.standard_normal((ITEMS, DIM)).astype(np.float32)),
+        random.random(ITEMS).astype(np.float32),
+        random.random(ITEMS) < 0.8,
+        linked(),
+        linked(),
+        sorted(happened, key=lambda event: -event[2]),
+        [(item, mass, bought) for item, (mass, bought) in owned.items()],
+        list(draw(st.dictionaries(items, st.sampled_from([NOW_MS - 50_000, NOW_MS]), max_size=4)).items()),
+        RankingParameters(
+            draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight),
+            draw(st.booleans()), draw(st.sampled_from([10.0, 100.0])),
+        ),
+    )  # fmt: skip
+
+
+def liked(case: Case) -> list[tuple[int, int, int, int]]:
+    """Return (item, type code, age, events since) of what speaks for something, oldest first."""
+    known = [event for event in case.happened if event[0] < ITEMS and WEIGHTS[event[1]] > 0]
+    return [(*event, len(known) - 1 - place) for place, event in enumerate(known)]
+
+
+def vector(case: Case, part: int) -> Any:
+    """Return the short (0) or long (1) interest vector, or the one of dislikes (2)."""
+    total = np.zeros(DIM)
+    for item, kind, age_ms in case.happened:
+        if item < ITEMS and (kind == 3) == (part == 2):
+            weight = 1.0 if part == 2 else WEIGHTS[kind] * 2 ** (-age_ms / HALF_LIVES_MS[part])
+            total += weight * case.vectors[item].astype(np.float64)
+    return total.astype(np.float32)
+
+
+def says(case: Case, item: int, kind: int, age_ms: int, since: int) -> tuple[dict[int, float], dict[int, float]]:
+    """Return what one event says of other items, as a neighbour and as a leader."""
+    del kind, age_ms
+    damped = damping(case.popularity)
+    near, following = 2 ** (-since / 15), 1 / (since + 1) if since < 5 else 0.0
+    return (
+        {other: near * weight * float(damped[0, other]) for other, weight in case.neighbours.get(item, ())},
+        {other: following * weight * float(damped[1, other]) for other, weight in case.followers.get(item, ())},
+    )
+
+
+def barred(case: Case) -> set[int]:
+    """Return what may not be listed."""
+    bought = {item for item, _, was_bought in case.owned if was_bought}
+    due = {item for item, ts_ms in case.excluded if NOW_MS - ts_ms >= 1000 * case.parameters.repurchase_interval_s}
+    out = {item for item, _ in case.excluded} - ((due & bought) if not case.parameters.exclude_seen else set())
+    if case.parameters.exclude_seen:
+        out |= {item for item, _, _ in case.happened} | {item for item, _, _ in case.owned}
+    return out
+
+
+def voices(case: Case) -> list[dict[int, float]]:
+    """Return what each voice says of each item, not weighed."""
+    said: list[dict[int, float]] = [{}, {}, {}]
+    for event in liked(case):
+        for voice, of_event in enumerate(says(case, *event)):
+            for other, value in of_event.items():
+                said[voice][other] = said[voice].get(other, 0.0) + value
+    if not case.parameters.exclude_seen:
+        said[2] = {item: mass for item, mass, _ in case.owned}
+    return said
+
+
+def scales(case: Case) -> list[float]:
+    """Return what each voice is multiplied with."""
+    wanted = (case.parameters.neighbours, case.parameters.followers, case.parameters.repeat)
+    allowed = {item for item in range(ITEMS) if case.usable[item]} - barred(case)
+    found = []
+    for weight, said in zip(wanted, voices(case), strict=True):
+        most = max((value for item, value in said.items() if item in allowed), default=0.0)
+        found.append(weight / most if most > 0 else 0.0)
+    return found
+
+
+def personal(case: Case, item: int) -> tuple[float, float, list[float]]:
+    """Return what the interest vectors, with and without dislikes, and the voices add to an item's score."""
+
+    def likeness(part: int, weight: float) -> float:
+        direction = vector(case, part)
+        length = float(np.linalg.norm(direction.astype(np.float64)))
+        return weight * float(direction.astype(np.float64) @ case.vectors[item]) / length if length else 0.0
+
+    near = likeness(0, case.parameters.short) + likeness(1, case.parameters.long)
+    spoken = [scale * said.get(item, 0.0) for scale, said in zip(scales(case), voices(case), strict=True)]
+    return near, near - max(likeness(2, case.parameters.negative), 0.0), spoken
+
+
+def expected(case: Case) -> dict[int, tuple[float, int]]:
+    """Return the score and the source of each item that may be listed."""
+    found = {}
+    for item in set(range(ITEMS)) - barred(case):
+        if not case.usable[item]:
+            continue
+        _, near, spoken = personal(case, item)
+        popular = case.parameters.popularity * float(case.popularity[item])
+        source, most = ROOM, 0.0
+        for voice, value in enumerate(spoken):
+            if value > most:
+                source, most = FIRST_VOICE + voice, value
+        if popular > 0 and popular >= most:
+            source, most = POPULAR, popular
+        found[item] = near + sum(spoken) + popular, INTEREST if near > 0 and near >= most else source
+    return found
+
+
+def family(linked: Linked) -> Family:
+    """Return neighbours as arrays."""
+    place = np.full(ITEMS, -1, np.int32)
+    counts, rows = np.zeros(len(linked), np.uint8), np.zeros((len(linked), _LINKS), np.int32)
+    weights = np.zeros(rows.shape, np.float32)
+    for at, (item, others) in enumerate(linked.items()):
+        place[item], counts[at] = at, len(others)
+        for slot, (other, weight) in enumerate(others):
+            rows[at, slot], weights[at, slot] = other, weight
+    return Family(place, counts, rows, weights)
+
+
+def listed(case: Case) -> Lists:
+    """Return the list of all items that may be listed."""
+    end = np.array([1], np.int64)
+    users = Users(
+        np.stack([vector(case, part) for part in range(3)])[:, None],
+        Events(
+            np.array([item for item, _, _ in case.happened], np.int32),
+            np.array([kind for _, kind, _ in case.happened], np.uint8),
+            np.array([NOW_MS - age_ms for _, _, age_ms in case.happened], np.int64),
+            end * len(case.happened),
+        ),
+        Owned(
+            np.array([item for item, _, _ in case.owned], np.int32),
+            np.array([mass for _, mass, _ in case.owned], np.float64),
+            np.array([bought for _, _, bought in case.owned], np.bool_),
+            end * len(case.owned),
+        ),
+        Excluded(
+            np.array([item for item, _ in case.excluded], np.int32),
+            np.array([ts_ms for _, ts_ms in case.excluded], np.int64),
+            end * len(case.excluded),
+        ),
+        end * NOW_MS,
+        [case.parameters],
+    )
+    table = Rows(case.vectors, quantise(case.vectors), case.popularity, case.usable, np.arange(ITEMS))
+    related = Related(family(case.neighbours), family(case.followers), damping(case.popularity))
+    return make_lists(users, table, related, ITEMS, WEIGHING, SCRATCH)
+
+
+@given(cases())
+def test_lists_are_those_of_plain_loops(case: Case) -> None:
+    """Every item that may be listed stands there once, best first, with its score and what carries it."""
+    made = listed(case)
+    found = expected(case)
+    items = [item for item in made.items[0].tolist() if item >= 0]
+    assert sorted(found) == sorted(items)
+    steps = made.steps[0].tolist()
+    assert [pytest.approx(found[item][0] * STEPS, abs=1) for item in items] == steps[: len(items)]
+    assert sorted(steps[: len(items)], reverse=True) == steps[: len(items)]
+    for place, item in enumerate(items):
+        near, without, spoken = personal(case, item)
+        parts = sorted([without, case.parameters.popularity * float(case.popularity[item]), *spoken], reverse=True)
+        if parts[0] - parts[1] > 1e-6:
+            assert found[item][1] == made.sources[0, place], (near, parts)
+
+
+@given(cases())
+def test_an_event_taken_away_costs_what_is_stated(case: Case) -> None:
+    """With the lengths, the scales and the places of the other events held, a named event's share is what it adds."""
+    case = case._replace(owned=[])
+    made, scale = listed(case), scales(case)
+    for place, item in enumerate(made.items[0].tolist()):
+        near, _, spoken = personal(case, item) if item >= 0 else (0.0, 0.0, [0.0])
+        if near + sum(spoken) <= 1e-3:
+            continue
+        added: dict[tuple[int, int], float] = {}
+        for event in liked(case):
+            share = sum(factor * said.get(item, 0.0) for factor, said in zip(scale, says(case, *event), strict=False))
+            for part, weight in enumerate((case.parameters.short, case.parameters.long)):
+                length = float(np.linalg.norm(vector(case, part).astype(np.float64)))
+                decayed = WEIGHTS[event[1]] * 2 ** (-event[2] / HALF_LIVES_MS[part])
+                share += weight * decayed * float(case.vectors[event[0]] @ case.vectors[item]) / length
+            added[event[:2]] = added.get(event[:2], 0.0) + share
+        whole = sum(max(value, 0.0) for value in added.values())
+        whole += max(near + sum(spoken) - sum(added.values()), 0.0)
+        reasons = made.reasons
+        for rank in range(MAX_REASONS):
+            if told := int(reasons.shares[0, place, rank]):
+                named = int(reasons.items[0, place, rank]), int(reasons.kinds[0, place, rank])
+                assert pytest.approx(added[named] / whole * SHARE_STEPS, abs=2) == told
