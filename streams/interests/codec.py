@@ -108,6 +108,7 @@ _DECODE_HEAD = msgspec.msgpack.Decoder(Head)
 _DECODE_MARGIN = msgspec.msgpack.Decoder(Margin)
 #: As every version writes it.
 NO_HEAD: Final = _ENCODER.encode((0, 0, (), ()))
+_NO_LIST: Final = Head(0, 0, [], [])
 
 
 def seal(head: bytes, body: bytes, *, pending: bool, erased: bool) -> bytes:
@@ -234,26 +235,23 @@ def encode_head(last: LastList | None) -> bytes:
 
 def decode_head(head: bytes) -> LastList | None:
     """Return the list a head stands for; raises msgspec's errors, or ValueError where the columns do not fit."""
-    if head == NO_HEAD:
-        return None
-    read = _DECODE_HEAD.decode(head)
+    read = read_head(head)
     if not read.version:
         return None
-    made_ms, count = read.generated_at, len(read.ids)
+    made_ms = read.generated_at
     items = tuple(zip(read.ids, [made_ms - ago for ago in read.since], strict=True))
-    if len(read.price_marks) not in {0, 2 * count}:
-        raise ValueError("the prices of the list do not fit")
     marks = struct.unpack(f"<{len(read.price_marks) // 2}H", read.price_marks)
     return LastList(read.version, made_ms, items, made_ms - read.newest, read.events, marks)
 
 
-def check_head(head: bytes) -> None:
-    """Raise what `decode_head` raises; much faster."""
+def read_head(head: bytes) -> Head:
+    """Return the columns of a head; raises what `decode_head` raises, and is much faster."""
     if head == NO_HEAD:
-        return
+        return _NO_LIST
     read = _DECODE_HEAD.decode(head)
     if read.version and not (len(read.ids) == len(read.since) and len(read.price_marks) in {0, 2 * len(read.ids)}):
         raise ValueError("the columns of the list do not fit")
+    return read
 
 
 def encode_margin(

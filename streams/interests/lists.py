@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
-from models.consistency import Previous
-from streams.interests.columns import Int64
+from models.consistency import Previous, no_previous
+from streams.interests.columns import Bool, Int64
 from streams.interests.slab import Slab
-from streams.interests.state import LastList
 from streams.wire.events import IMPRESSION
 
-_NO_LIST = LastList(0, 0, (), 0, 0, ())
 
-
-def previous_lists(slab: Slab, rows: Int64, wanted: Sequence[bool]) -> Previous:
+def previous_lists(slab: Slab, rows: Int64, wanted: Bool) -> Previous:
     """
     Return the last list of each hot user.
 
@@ -24,25 +21,25 @@ def previous_lists(slab: Slab, rows: Int64, wanted: Sequence[bool]) -> Previous:
     rows
         (n,) rows of the users.
     wanted
-        Whose list is read; the others have none.
+        (n,) whose list is read; the others have none.
 
     """
-    lists = [
-        (slab.last_list(row) or _NO_LIST) if read else _NO_LIST for row, read in zip(rows.tolist(), wanted, strict=True)
-    ]
-    sizes = np.array([len(one.items) for one in lists], np.int64)
-    shape = (len(lists), int(sizes.max(initial=0)))
+    if not wanted.any():
+        return no_previous(len(rows))
+    asked = np.flatnonzero(wanted)
+    lists = slab.heads(rows[asked])
+    sizes = np.zeros(len(rows), np.int64)
+    sizes[asked] = [len(one.ids) for one in lists]
+    shape, total = (len(rows), int(sizes.max())), int(sizes.sum())
+    items, ago, marks = np.full(shape, -1, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.uint16)
+    made_ms, newest, events = np.zeros((3, len(rows)), np.int64)
     filled = np.arange(shape[1]) < sizes[:, None]
-    items, since_ms, marks = np.full(shape, -1, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.uint16)
-    found = slab.find_items([item_id for one in lists for item_id, _ in one.items])
+    found = slab.find_items(list(chain.from_iterable([one.ids for one in lists])))
     items[filled] = np.where(found < 0, -2, found)
-    since_ms[filled] = [since for one in lists for _, since in one.items]
-    marks[filled] = [mark for one in lists for mark in one.price_marks or (0,) * len(one.items)]
+    ago[filled] = np.fromiter(chain.from_iterable([one.since for one in lists]), np.int64, total)
+    marks[filled] = np.frombuffer(b"".join([one.price_marks or bytes(2 * len(one.ids)) for one in lists]), "<u2")
+    made_ms[asked], newest[asked], events[asked] = np.array(
+        [(one.generated_at, one.newest, one.events) for one in lists], np.int64
+    ).T
     interactions = slab.store.users["counts"][rows, :IMPRESSION].sum(axis=1)
-    return Previous(
-        items,
-        since_ms,
-        marks,
-        np.array([one.newest_ms for one in lists], np.int64),
-        interactions != np.array([one.events for one in lists], np.int64),
-    )
+    return Previous(items, made_ms[:, None] - ago, marks, made_ms - newest, interactions != events)

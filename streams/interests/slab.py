@@ -173,6 +173,11 @@ class Slab:
         """Return the list a hot user was served last."""
         return codec.decode_head(self._hot.heads[row])
 
+    def heads(self, rows: Int64) -> list[codec.Head]:
+        """Return the columns of the lists that hot users were served last; version 0 stands for none."""
+        heads = self._hot.heads
+        return [codec.read_head(heads[row]) for row in rows.tolist()]
+
     def serve(self, row: int, last_list: LastList) -> None:
         """Remember the list that was published; the user's record changes with it."""
         users = self.store.users

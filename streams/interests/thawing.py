@@ -99,7 +99,7 @@ class RecordReader:
             record = records[at]
             try:
                 heads[at] = head = record[codec.START : body_at[at]]
-                codec.check_head(head)
+                codec.read_head(head)
                 if margin_at[at] < len(record):
                     margins[at] = Margin.read(record[margin_at[at] :])
             except (msgspec.MsgspecError, ValueError):

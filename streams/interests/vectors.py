@@ -35,7 +35,7 @@ class InterestVectors:
         interests = self.gather(rows)
         events = recent_events(slab.store, rows)
         owned = owned_items(slab.store, slab.rules, rows, len(slab.items().vectors))
-        before = previous_lists(slab, rows, [one.steadiness > 0 for one in parameters])
+        before = previous_lists(slab, rows, np.array([one.steadiness > 0 for one in parameters], np.bool_))
         return Users(interests, events, owned, slab.excluded_items(rows), newest_ts_ms(events), parameters, before)
 
     def gather(self, rows: Int64) -> Float32:

@@ -27,7 +27,7 @@ def test_lists_are_those_of_the_heads() -> None:
     )
     for user in "uw":
         slab.serve(int(rows["uvw".index(user)]), last)
-    previous = previous_lists(slab, rows, [True, True, False])
+    previous = previous_lists(slab, rows, np.array([True, True, False]))
 
     assert [[rows_of["b"], -2, rows_of["c"]], [-1] * 3, [-1] * 3] == previous.rows.tolist()
     assert [START_MS - 9, START_MS, START_MS] == previous.since_ms[0].tolist()
@@ -41,9 +41,9 @@ def test_only_interactions_move_a_list() -> None:
     slab.fold(batch_of([event_of("clicks", "u", "a", START_MS, "e1")]))
     rows = np.array([slab.row("u")], np.int64)
     slab.serve(int(rows[0]), LastList(3, START_MS, (("b", START_MS),), START_MS, 1, ()))
-    moved = [bool(previous_lists(slab, rows, [True]).moved[0])]
+    moved = [bool(previous_lists(slab, rows, np.ones(1, np.bool_)).moved[0])]
     slab.fold(batch_of([event_of("impressions", "u", "b", START_MS + 1, "e2")]))
-    moved.append(bool(previous_lists(slab, rows, [True]).moved[0]))
+    moved.append(bool(previous_lists(slab, rows, np.ones(1, np.bool_)).moved[0]))
     slab.fold(batch_of([event_of("clicks", "u", "b", START_MS + 2, "e3")]))
-    moved.append(bool(previous_lists(slab, rows, [True]).moved[0]))
+    moved.append(bool(previous_lists(slab, rows, np.ones(1, np.bool_)).moved[0]))
     assert [False, False, True] == moved
