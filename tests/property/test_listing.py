@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.contenders import Rows
+from models.consistency import no_previous
 from models.events import Events, Weighing
 from models.listing import FIRST_VOICE, INTEREST, POPULAR, ROOM, STEPS, Lists, make_lists
 from models.neighbours import Family, Related, Scratch, damping
 from models.quantisation import quantise
 from models.ranking import RankingParameters, unit
 from models.reasons import MAX_REASONS, SHARE_STEPS
+from models.reranking import nothing_promoted
 from models.users import Excluded, Owned, Users
+from streams.catalogue.attributes import ItemAttributes
 
 ITEMS, DIM, NOW_MS = 14, 4, 10**9
 HALF_LIVES_MS = np.array([3.6e6, 8.64e7])
@@ -206,10 +209,13 @@ def listed(case: Case) -> Lists:
         ),
         end * NOW_MS,
         [case.parameters],
+        no_previous(1),
     )
     table = Rows(case.vectors, quantise(case.vectors), case.popularity, case.usable, np.arange(ITEMS))
     related = Related(family(case.neighbours), family(case.followers), damping(case.popularity))
-    return make_lists(users, table, related, ITEMS, WEIGHING, SCRATCH)
+    return make_lists(
+        users, table, related, ItemAttributes().first(ITEMS), nothing_promoted(), ITEMS, WEIGHING, SCRATCH
+    )
 
 
 @given(cases())
