@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RerankParameters:
     """
     What is made of a ranked pool; 0 is off everywhere.

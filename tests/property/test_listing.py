@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.contenders import Rows
 from models.consistency import no_previous
+from models.contenders import Rows
 from models.events import Events, Weighing
 from models.listing import FIRST_VOICE, INTEREST, POPULAR, ROOM, STEPS, Lists, make_lists
 from models.neighbours import Family, Related, Scratch, damping
