@@ -1,7 +1,8 @@
 """
 From owed users to encoded lists, in process and on one core: gather, rank, explain, write; without Kafka and Redis.
 
-Every user has 60 recent events, and each list 20 items with up to three reasons. What is measured is what
+Every user has 60 recent events, every item 64 fitted neighbours and 64 followers, and each list 20 items with up to
+three reasons. What is measured is what
 `streams.refresh.publish` does for a batch, but for sending it.
 """
 
@@ -24,6 +25,7 @@ from streams.wire.events import TYPE_CODES, Event
 from streams.wire.items import Item
 from streams.wire.models import Served
 from streams.wire.recommendations import AsOf, Trigger
+from streams.wire.signals import MAX_NEIGHBOURS
 from tests.bench.stream import job
 from tests.support.batches import batch_of
 
@@ -53,6 +55,10 @@ class _Shop:
             self.catalogue.upsert_item(Item(item_id))
             self.catalogue.set_vector(item_id, vector)
             self.catalogue.set_signals(item_id, float(random.pareto(1.5)) + 0.01, job.BASE_MS)
+        shares = np.sort(random.random(MAX_NEIGHBOURS))[::-1]
+        for row in range(items):
+            for family in (self.catalogue.neighbours, self.catalogue.followers):
+                family.set(row, random.integers(items, size=MAX_NEIGHBOURS), shares)
         self.slab = Slab(settings, self.catalogue)
         clicks = TYPE_CODES["clicks"]
         met = random.integers(items, size=(_EVENTS, _USERS)).tolist()
