@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,13 +15,14 @@ from streams.commands.replay import progress
 from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from models.interactions import Interactions
     from streams.evaluation.progress import Progress
     from streams.evaluation.protocols import Plan
-    from streams.evaluation.results import Evaluated
 
 #: Columns of the table.
-_SHOWN = ("hr@10", "ndcg@10", "mrr@20", "recall@10", "hr@20")
+_SHOWN = ("hr@10", "ndcg@10", "mrr@20", "recall@10", "hr@100")
 
 
 class Protocol(StrEnum):
@@ -54,6 +56,17 @@ Freshness = Annotated[
 RefitHours = Annotated[
     float, typer.Option(min=0.01, help="prequential: hours of the log between two fits of item-to-item weights.")
 ]
+WithRecbole = Annotated[
+    bool,
+    typer.Option(
+        "--with-recbole",
+        help="Also train RecBole's GRU4Rec and SASRec on the same events, up to ten minutes each on two cores; the "
+        "first time installs RecBole. Not with prequential.",
+    ),
+]
+Report = Annotated[
+    Path | None, typer.Option("--report", metavar="DIR", help="Write plots, and one HTML page with all of it, here.")
+]
 Json = Annotated[Path | None, typer.Option("--json", help="Write all results here, as JSON.")]
 System = Annotated[
     list[str] | None,
@@ -77,7 +90,9 @@ def evaluate(
     freshness: Freshness = False,
     refit_hours: RefitHours = 24.0,
     system: System = None,
+    with_recbole: WithRecbole = False,
     json_out: Json = None,
+    folder: Report = None,
     limit_users: LimitUsers = None,
     text: Text = True,
 ) -> None:
@@ -95,16 +110,22 @@ def evaluate(
     """
     from models.prebuilt import take_prebuilt
     from streams.evaluation.logs import find_log
+    from streams.evaluation.recbole import recbole_models
+    from streams.evaluation.report import report
     from streams.evaluation.runs import Run, baselines, evaluated
     from streams.evaluation.vectors import encode_items
 
     if protocol is not Protocol.PREQUENTIAL and (within_session or freshness):
         raise ConfigurationError("--within-session and --freshness go with --protocol prequential")
+    if protocol is Protocol.PREQUENTIAL and with_recbole:
+        raise ConfigurationError("--with-recbole does not go with prequential, which fits every system again and again")
     test_from_ms = _test_from_ms(test_from, protocol)
     configured = settings()
     found = find_log(configured, log, items).first_users(limit_users)
     plan = _plan(protocol, found.interactions, test_from_ms, within_session=within_session)
     others = baselines(found, system or ())
+    if with_recbole:
+        others += recbole_models(len(found.users), configured.cache_dir)
     take_prebuilt()
     with progress() as shown:
 
@@ -122,9 +143,10 @@ def evaluate(
             refit_ms=round(refit_hours * 3_600_000),
         )
         made = evaluated(run, others, bar, freshness=freshness)
-    _show(made)
-    if json_out is not None:
-        _write(made, json_out)
+    err.print("measuring")
+    _show(report(made, json_out=json_out, folder=folder))
+    if folder is not None:
+        err.print(f"the report is {folder / 'index.html'}")
 
 
 def _plan(protocol: Protocol, log: Interactions, test_from_ms: int | None, *, within_session: bool) -> Plan:
@@ -154,49 +176,31 @@ def _test_from_ms(text: str, protocol: Protocol) -> int | None:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def _measured(made: Evaluated) -> dict[str, dict[str, float]]:
-    """Return the mean measures of each system."""
-    import numpy as np
-
-    from models.measures import accuracy
-
-    candidates = np.full(len(made.questions.users), made.items, np.int64)
-    lists = {name: one.excluded if made.exclude_seen else one.allowed for name, one in made.systems.items()}
-    lists |= {f"freshet, told each {name}": one for name, one in made.freshness.items()}
-    return {
-        name: {
-            column: float(values.mean())
-            for column, values in accuracy(one, made.questions.targets, made.questions.ends, candidates).items()
-        }
-        for name, one in lists.items()
-    }
+def _show(numbers: Mapping[str, Any]) -> None:
+    """Print a table for each mask, the headline's first."""
+    masks = {"excluded": "without items the user met before", "allowed": "with items the user met before"}
+    for mask in sorted(masks, key=lambda name: (name == "excluded") != numbers["exclude_seen"]):
+        part = numbers[mask]["overall"]
+        out.print(_table(f"{numbers['log']}, {numbers['protocol']}: {part['questions']:,} lists {masks[mask]}", part))
+    if numbers["freshness"] is not None:
+        out.print(_table("told of events at each", numbers["freshness"]))
+    err.print(f"{numbers['events_per_s']:,.0f} events/s")
 
 
-def _show(made: Evaluated) -> None:
-    """Print a table."""
+def _table(title: str, part: Mapping[str, Any]) -> Table:
+    """Return means by system, and whether the first one's NDCG@10 is surely above or below that of the others."""
     from rich.table import Table
 
-    mask = "seen items out" if made.exclude_seen else "seen items allowed"
-    table = Table(title=f"{made.log_name}, {made.protocol}, {len(made.questions.users)} lists, {mask}")
+    table = Table(title=title)
     table.add_column("system")
     for name in _SHOWN:
         table.add_column(name, justify="right")
-    for name, measured in _measured(made).items():
-        table.add_row(name, *(f"{measured[column]:.4f}" for column in _SHOWN))
-    out.print(table)
-    err.print(f"{made.events_per_s:,.0f} events/s")
-
-
-def _write(made: Evaluated, path: Path) -> None:
-    import orjson
-
-    results = {
-        "protocol": made.protocol,
-        "log": made.log_name,
-        "metrics": _measured(made),
-        "events_per_s": made.events_per_s,
-    }
-    path.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2))
+    table.add_column("ndcg@10: freshet is")
+    for name, measured in part["metrics"].items():
+        found = part["paired"].get(name, {}).get("ndcg@10")
+        verdict = "" if found is None else "above" if found["above"] else "below" if found["below"] else "level"
+        table.add_row(name, *(f"{measured[column]:.4f}" for column in _SHOWN), verdict)
+    return table
 
 
 def register(app: typer.Typer) -> None:

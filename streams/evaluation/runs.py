@@ -16,11 +16,10 @@ from streams.evaluation.logs import EvaluationLog
 from streams.evaluation.progress import Bars
 from streams.evaluation.protocols import Plan
 from streams.evaluation.results import Evaluated, Lists
+from streams.evaluation.scores import OURS
 from streams.evaluation.vectors import EncodedItems
 from streams.settings import EVENT_TYPES, Settings
 
-#: Name of the system that is always asked.
-FRESHET = "freshet"
 #: Length of every list: the longest at which any measure cuts.
 LIST_SIZE = 100
 #: How seldom users' states are brought up to date in the ablation, beside at every event.
@@ -119,16 +118,16 @@ def baselines(log: EvaluationLog, names: Sequence[str] = ()) -> list[Recommender
         When the libraries that some of them need are not installed.
 
     """
-    if set(names) == {FRESHET}:
+    if set(names) == {OURS}:
         return []
     try:
         known = {system.name: system for system in all_baselines(len(log.users), len(log.items), len(EVENT_TYPES))}
     except ImportError as error:
         raise DependencyError(
-            f"{error.name} is not installed: install Freshet's extra `evaluation`, or evaluate with --system {FRESHET}"
+            f"{error.name} is not installed: install Freshet's extra `evaluation`, or evaluate with --system {OURS}"
         ) from error
-    if unknown := sorted(set(names) - {FRESHET, *known}):
-        raise ConfigurationError(f"unknown system {unknown[0]!r}; known are {', '.join((FRESHET, *known))}")
+    if unknown := sorted(set(names) - {OURS, *known}):
+        raise ConfigurationError(f"unknown system {unknown[0]!r}; known are {', '.join((OURS, *known))}")
     return [system for name, system in known.items() if not names or name in names]
 
 
