@@ -21,7 +21,8 @@ def all_baselines(users: int, items: int, kinds: int) -> list[Recommender]:
     """
     Return new baselines that have learned nothing, for dense users and items below these numbers.
 
-    An event of every kind counts alike for all of them.
+    An event of every kind counts alike for all of them. Their settings are the best NDCG@10 of small grids on
+    MovieLens-100K, each user's last event but one the target and the last left out.
 
     Raises
     ------
@@ -36,11 +37,11 @@ def all_baselines(users: int, items: int, kinds: int) -> list[Recommender]:
     return [
         Popularity(users, items),
         DecayedPopularity(users, items, half_life_ms=7 * _DAY_MS),
-        CoOccurrence(users, items, reach=5),
-        ItemKNN(users, items, neighbours=100, shrinkage=10.0),
-        VSKNN(users, items, neighbours=500, sample=5_000),
+        CoOccurrence(users, items, reach=10),
+        ItemKNN(users, items, neighbours=50, shrinkage=10.0),
+        VSKNN(users, items, neighbours=200, sample=5_000),
         PersonalFrequency(users, items),
-        BPR(users, items, factors=64, regularisation=0.01, iterations=100),
-        ALS(users, items, factors=64, regularisation=0.01, confidence=1.0),
-        EASE(users, items, regularisation=200.0),
+        BPR(users, items, factors=32, regularisation=0.01, iterations=100),
+        ALS(users, items, factors=32, regularisation=1.0, confidence=1.0),
+        EASE(users, items, regularisation=100.0),
     ]

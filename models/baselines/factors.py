@@ -18,7 +18,9 @@ try:
     from scipy.sparse import csr_matrix
     from threadpoolctl import threadpool_limits
 except ImportError as error:
-    raise ImportError("BPR and ALS need the extra `evaluation`: pip install 'freshet[evaluation]'") from error
+    raise ImportError(
+        "BPR and ALS need the extra `evaluation`: pip install 'freshet[evaluation]'", name=error.name
+    ) from error
 
 #: One seed and one thread: the same factors on every run.
 _SEED = 2026
