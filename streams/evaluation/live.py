@@ -4,7 +4,8 @@ Freshet under evaluation: what the worker and the signals role run, in virtual t
 Every step is theirs: events are records in the wire format, folded by `InterestPartition`; its `item-events` records
 go to `SignalsPartition` and to the fitter's histories; their `item-signals` records are decoded and applied to the
 catalogue as the follower does it, and `Ranker` makes the lists. Only what carries the records is missing: there is one
-partition of everything, and signals are published between batches, no more often in virtual time than the role does.
+partition of everything, and signals are published when a list is asked for next, no more often in virtual time than
+the role does.
 """
 
 from __future__ import annotations
@@ -152,7 +153,6 @@ class Live:
             part = slice(start, start + _RUN)
             self._fold(log.at(part), ts_ms[part])
         self._seen.add(log.users, log.items)
-        self._commit_signals(self._now_ms)
 
     def fit(self) -> None:
         """Publish all that is known of items, and fit item-to-item weights to it unless the settings turn fits off."""
@@ -162,7 +162,7 @@ class Live:
                 self._publish(records)
 
     def _commit_signals(self, now_ms: int) -> None:
-        """Publish what is known of items where the last time is as long ago as the signals role waits."""
+        """Publish what is known of items where that was last done as long ago as the signals role waits."""
         if now_ms >= self._committed_ms + self._interval_ms:
             self._publish(self.signals.gather())
             self._committed_ms = now_ms
@@ -224,7 +224,7 @@ class Live:
         if ranker is None:
             settings = self._settings.model_copy(update={"list_size": size})
             ranker = self._rankers[size] = Ranker(self.catalogue, settings)
-        self._commit_signals(int(asking.ts_ms.max(initial=0)))
+        self._commit_signals(max(self._now_ms, int(asking.ts_ms.max(initial=0))))
         view = self.catalogue.view()
         for start in range(0, len(asking.users), self._settings.rank_batch):
             users = asking.users[start : start + self._settings.rank_batch].tolist()
