@@ -9,6 +9,7 @@ from streams.commands import (
     doctor,
     erase,
     evaluate,
+    frontier,
     inspect,
     items,
     models,
@@ -27,7 +28,21 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals hold settings, and settings hold secrets
 )
-for commands in (stack, replay, topics, items, models, tail, inspect, erase, evaluate, doctor, dead_letters, roles):
+for commands in (
+    stack,
+    replay,
+    topics,
+    items,
+    models,
+    tail,
+    inspect,
+    erase,
+    evaluate,
+    frontier,
+    doctor,
+    dead_letters,
+    roles,
+):
     commands.register(app)
 app.command("settings")(settings)
 app.add_typer(resources.app)

@@ -167,6 +167,11 @@ def _test_from_ms(text: str, protocol: Protocol) -> int | None:
         return None
     if not text:
         raise ConfigurationError(f"{protocol.value} needs --test-from, like --test-from 2017-12-04")
+    return moment_ms(text)
+
+
+def moment_ms(text: str) -> int:
+    """Return a moment given on the command line, ms since the epoch."""
     if text.isdigit():
         return int(text)
     try:

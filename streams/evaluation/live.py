@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from models.compiled import compiled
+from models.consistency import Previous
 from models.interactions import Asking, Int32, Int64, Interactions
 from models.ranking import RankingParameters
 from models.users import Excluded, Users, nothing_excluded
@@ -218,12 +219,28 @@ class Live:
             found[place, : len(numbers)] = numbers
         return found
 
+    def refreshed(
+        self, users: Int64, size: int, parameters: Sequence[RankingParameters], previous: Previous
+    ) -> Int32:  # fmt: skip
+        """
+        Return the best items (n, size) int32 of users with events, without items they met; -1 behind the last.
+
+        Parameters
+        ----------
+        parameters, previous
+            Of each user, who may be named more than once: how to rank, and the list before.
+
+        """
+        self._commit_signals(self._now_ms)
+        asked = self._asked(users.tolist(), exclude_seen=True)._replace(parameters=parameters, previous=previous)
+        found = np.full((len(users), size), -1, np.int32)
+        for place, ranked in enumerate(self._ranker(size).rank(asked)):
+            found[place, : len(ranked.item_ids)] = [self._number_of[item_id] for item_id in ranked.item_ids]
+        return found
+
     def ranked(self, asking: Asking, size: int, *, exclude_seen: bool) -> Iterator[Ranked]:
         """Yield the list of each who asks, as it would be published; users without events get the default list."""
-        ranker = self._rankers.get(size)
-        if ranker is None:
-            settings = self._settings.model_copy(update={"list_size": size})
-            ranker = self._rankers[size] = Ranker(self.catalogue, settings)
+        ranker = self._ranker(size)
         self._commit_signals(max(self._now_ms, int(asking.ts_ms.max(initial=0))))
         view = self.catalogue.view()
         for start in range(0, len(asking.users), self._settings.rank_batch):
@@ -232,6 +249,13 @@ class Live:
             lists = iter(ranker.rank(self._asked(known, exclude_seen=exclude_seen), view) if known else ())
             for user in users:
                 yield next(lists) if self._newest_ms[user] >= 0 else ranker.default(self._parameters(""), view)
+
+    def _ranker(self, size: int) -> Ranker:
+        ranker = self._rankers.get(size)
+        if ranker is None:
+            settings = self._settings.model_copy(update={"list_size": size})
+            ranker = self._rankers[size] = Ranker(self.catalogue, settings)
+        return ranker
 
     def _asked(self, users: Sequence[int], *, exclude_seen: bool) -> Users:
         """Return what the lists of users are decided from, under the mask."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from models.ranking import RankingParameters
 from streams.catalogue.matrix import Catalogue
+from streams.catalogue.records import SignalsTold
 from streams.interests.slab import Slab
 from streams.interests.state import LastList
 from streams.interests.vectors import InterestVectors
 from streams.refresh.rank import Ranked, Ranker
 from streams.settings import Settings
 from streams.wire.items import Item
+from streams.wire.signals import ItemSignals
 from tests.support.batches import batch_of
 from tests.support.strategies import event_of
 
@@ -48,7 +51,9 @@ def serve(slab: Slab, served: Ranked, events: int, newest_ms: int) -> None:
     """Note a list in the user's state, as the publisher does."""
     row = slab.row("u")
     assert row is not None
-    items = tuple((item_id, newest_ms) for item_id in served.item_ids)
+    last = slab.last_list(row)
+    since_ms = dict(last.items) if last else {}
+    items = tuple((item_id, since_ms.get(item_id, newest_ms)) for item_id in served.item_ids)
     slab.serve(row, LastList(events, newest_ms, items, newest_ms, events, served.price_marks))
 
 
@@ -138,3 +143,44 @@ def test_reasons_are_those_of_the_chosen() -> None:
         item_id: place for item_id, place in found.items() if item_id in told
     }
     assert len(set(told) & set(found)) >= 10
+
+
+def two_tastes() -> Catalogue:
+    """Return a catalogue of two kinds of items, equally popular, all neighbours and followers of one kind."""
+    random = np.random.default_rng(2)
+    catalogue = Catalogue(32)
+    for number in range(ITEMS):
+        vector = random.standard_normal(32) * 0.2
+        vector[number % 2] += 1.0
+        catalogue.upsert_item(Item(f"i{number}"))
+        catalogue.set_vector(f"i{number}", (vector / np.linalg.norm(vector)).astype(np.float32))
+    for number in range(ITEMS):
+        others = [f"i{other}" for other in range(number % 2, ITEMS, 2) if other != number]
+        near, next_ones = (random.choice(others, 20, replace=False).tolist() for _ in range(2))
+        weights = np.sort(random.random(20))[::-1].tolist()
+        told = ItemSignals(
+            item_id=f"i{number}", popularity=1.0, trend=0.0, ref_ts=START_MS, events=1,
+            neighbours=tuple(zip(near, weights, strict=True)), followers=tuple(zip(next_ones, weights, strict=True)),
+        )  # fmt: skip
+        catalogue.apply([SignalsTold(told)])
+    return catalogue
+
+
+def followed(knob: float, events: int) -> int:
+    """Return how many of the first ten are of a new kind after sixteen events on the other and so many on it."""
+    catalogue = two_tastes()
+    slab = Slab(SETTINGS, catalogue)
+    made = None
+    for event in range(16 + events):
+        click(slab, 2 * event + int(event >= 16), 10_000 * event)
+        made = ranked(slab, catalogue, RankingParameters(steadiness=knob))
+        serve(slab, made, event + 1, START_MS + 10_000 * event)
+    assert made is not None
+    return sum(int(item_id[1:]) % 2 for item_id in made.item_ids[:10])
+
+
+@pytest.mark.parametrize("knob", [0.0, 0.25, 0.5])
+def test_half_of_the_first_ten_follows_a_switched_interest_within_8_events(knob: float) -> None:
+    """Nothing of the new kind before the switch, five of the first ten within eight events after it."""
+    assert 0 == followed(knob, 0)
+    assert followed(knob, 8) >= 5
