@@ -59,6 +59,12 @@ class Weighing(NamedTuple):
 
 
 @compiled
+def reach(distance: int, most: int) -> int:
+    """Return how many of an item's neighbours, of `most` kept, the event so many liked events ago speaks of."""
+    return math.ceil(most * near(distance))
+
+
+@compiled
 def near(distance: int) -> float:
     """Return what the event so many liked events before the newest counts for its fitted neighbours."""
     return math.exp2(-distance / HALF_LIFE_EVENTS) if distance < LOOKED_AT else 0.0

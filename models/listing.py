@@ -232,10 +232,10 @@ def _choose(
             touched = come_back(
                 users.owned.items, users.owned.masses, first, users.owned.ends[user], rows, room, touched
             )
-        measure(related, table.usable, mine, room, touched, wanted, scales)
+        touched = measure(related, table.usable, mine, room, touched, wanted, scales)
         for part in range(3):
             scales[VOICES + part] = _scale(users.interests[part, user], users.vectors[user, part])
-        spoken = loudest(scales, table.usable, mine, room, touched, found.best, found.said)
+        spoken = loudest(scales, room, touched, found.best, found.said)
         for place in range(top.columns.shape[1]):
             if top.columns[user, place] < 0:
                 break

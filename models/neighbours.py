@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compiled import compiled
-from models.events import LOOKED_AT, Events, Weighing, following, near
+from models.events import LOOKED_AT, Events, Weighing, following, near, reach
 from models.reasons import Groups
 
 Floats = npt.NDArray[np.float32]
@@ -65,7 +65,7 @@ class Related(NamedTuple):
     neighbours, followers
         Fitted neighbours, and what follows an item in sessions.
     damping
-        (2, rows or more) float32: what weights towards a row are multiplied with, of neighbours and of followers.
+        (rows or more, 2) float32: what weights towards a row are multiplied with, of neighbours and of followers.
 
     """
 
@@ -76,13 +76,13 @@ class Related(NamedTuple):
 
 def damping(popularity: Floats) -> Floats:
     """
-    Return what weights towards items are multiplied with, (2, rows) float32; `popularity` lies in 0..1.
+    Return what weights towards items are multiplied with, (rows, 2) float32; `popularity` lies in 0..1.
 
     >>> damping(np.array([0.95, 0.0], np.float32)).round(2).tolist()
-    [[1.0, 1.8200000524520874], [1.0, 3.309999942779541]]
+    [[1.0, 1.0], [1.8200000524520874, 3.309999942779541]]
     """
     shifted = popularity + np.float32(DAMPING_SHIFT)
-    return np.stack([shifted ** np.float32(-power) for power in DAMPING])
+    return np.stack([shifted ** np.float32(-power) for power in DAMPING], axis=1)
 
 
 class Scratch:
@@ -155,11 +155,13 @@ def _say(room: Room, touched: int, item: int, voice: int, value: float) -> int:
 
 
 @compiled
-def _say_all(family: Family, item: int, factor: float, voice: int, known: int, room: Room, touched: int) -> int:
+def _say_all(
+    family: Family, item: int, factor: float, most: int, voice: int, known: int, room: Room, touched: int
+) -> int:  # fmt: skip
     if factor == 0.0 or item >= len(family.place) or family.place[item] < 0:
         return touched
     place = family.place[item]
-    for slot in range(family.counts[place]):
+    for slot in range(min(family.counts[place], most)):
         other, weight = family.rows[place, slot], family.weights[place, slot]
         if other < known:
             touched = _say(room, touched, other, voice, factor * weight)
@@ -190,9 +192,11 @@ def speak(
         if distance >= LOOKED_AT:
             break
         if wanted[NEIGHBOURS] > 0.0:
-            touched = _say_all(related.neighbours, item, near(distance), NEIGHBOURS, known, room, touched)
+            most = reach(distance, related.neighbours.rows.shape[1])
+            touched = _say_all(related.neighbours, item, near(distance), most, NEIGHBOURS, known, room, touched)
         if wanted[FOLLOWERS] > 0.0:
-            touched = _say_all(related.followers, item, following(distance), FOLLOWERS, known, room, touched)
+            most = related.followers.rows.shape[1]
+            touched = _say_all(related.followers, item, following(distance), most, FOLLOWERS, known, room, touched)
         distance += 1
     return touched
 
@@ -210,9 +214,11 @@ def come_back(items: Int32, masses: Doubles, first: int, end: int, known: int, r
 def measure(
     related: Related, usable: npt.NDArray[np.bool_], barred: int, room: Room, touched: int, wanted: Doubles,
     scales: Doubles,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """
-    Damp what was said, and tell what to multiply each voice with.
+    Damp what was said, of items that may be listed, and tell what to multiply each voice with.
+
+    Return how many items are still touched: what was said of the others is taken back.
 
     Parameters
     ----------
@@ -222,25 +228,30 @@ def measure(
         (VOICES,) out: the weight of each voice divided by the largest it says of an item that may be listed.
 
     """
+    kept = 0
     for voice in range(VOICES):
         scales[voice] = 0.0
     for place in range(touched):
         item = room.touched[place]
         sums = room.sums[item]
-        sums[NEIGHBOURS] *= related.damping[NEIGHBOURS, item]
-        sums[FOLLOWERS] *= related.damping[FOLLOWERS, item]
-        if usable[item] and room.barred[item] != barred:
+        if not usable[item] or room.barred[item] == barred:
             for voice in range(VOICES):
-                scales[voice] = max(scales[voice], np.float64(sums[voice]))
+                sums[voice] = 0.0
+            continue
+        sums[NEIGHBOURS] *= related.damping[item, NEIGHBOURS]
+        sums[FOLLOWERS] *= related.damping[item, FOLLOWERS]
+        for voice in range(VOICES):
+            scales[voice] = max(scales[voice], np.float64(sums[voice]))
+        room.touched[kept] = item
+        kept += 1
     for voice in range(VOICES):
         if scales[voice] > 0.0:
             scales[voice] = wanted[voice] / scales[voice]
+    return kept
 
 
 @compiled
-def loudest(
-    scales: Doubles, usable: npt.NDArray[np.bool_], barred: int, room: Room, touched: int, best: Int64, said: Doubles
-) -> int:
+def loudest(scales: Doubles, room: Room, touched: int, best: Int64, said: Doubles) -> int:
     """
     Return how many of the items most is said of were written to `best` (k,), by what is said of them in all (k,).
 
@@ -249,8 +260,6 @@ def loudest(
     found = 0
     for place in range(touched):
         item = room.touched[place]
-        if not usable[item] or room.barred[item] == barred:
-            continue
         sums = room.sums[item]
         value = 0.0
         for voice in range(VOICES):
@@ -277,15 +286,16 @@ def hush(room: Room, touched: int) -> None:
 
 @compiled
 def _attribute(
-    family: Family, item: int, factor: float, damping: Floats, room: Room, contributed: Doubles, at: int
-) -> None:
+    family: Family, item: int, factor: float, most: int, damping: Floats, voice: int, room: Room, contributed: Doubles,
+    at: int,
+) -> None:  # fmt: skip
     if factor == 0.0 or item >= len(family.place) or family.place[item] < 0:
         return
     place = family.place[item]
-    for slot in range(family.counts[place]):
+    for slot in range(min(family.counts[place], most)):
         other = family.rows[place, slot]
-        if other < len(damping) and room.listed[other] > 0:
-            contributed[room.listed[other] - 1, at] += factor * family.weights[place, slot] * damping[other]
+        if other < len(room.listed) and room.listed[other] > 0:
+            contributed[room.listed[other] - 1, at] += factor * family.weights[place, slot] * damping[other, voice]
 
 
 @compiled
@@ -306,15 +316,21 @@ def attribute(
     for rank in range(len(items)):
         if items[rank] >= 0:
             room.listed[items[rank]] = rank + 1
+    contributed, damping = groups.contributed, related.damping
+    for distance in range(LOOKED_AT):
+        at = groups.of_event[distance]
+        if at < 0:
+            continue
+        item, family = groups.items[at], related.neighbours
+        factor, most = scales[NEIGHBOURS] * near(distance), reach(distance, family.rows.shape[1])
+        _attribute(family, item, factor, most, damping, NEIGHBOURS, room, contributed, at)
+        family = related.followers
+        factor, most = scales[FOLLOWERS] * following(distance), family.rows.shape[1]
+        _attribute(family, item, factor, most, damping, FOLLOWERS, room, contributed, at)
     for at in range(count):
-        item = groups.items[at]
-        factor = scales[NEIGHBOURS] * groups.near[at]
-        _attribute(related.neighbours, item, factor, related.damping[NEIGHBOURS], room, groups.contributed, at)
-        factor = scales[FOLLOWERS] * groups.following[at]
-        _attribute(related.followers, item, factor, related.damping[FOLLOWERS], room, groups.contributed, at)
-        if room.listed[item] > 0:
+        if room.listed[groups.items[at]] > 0:
             mass = weighing.of_kind[groups.kinds[at]] * groups.long[at]
-            groups.contributed[room.listed[item] - 1, at] += scales[REPEAT] * mass
+            contributed[room.listed[groups.items[at]] - 1, at] += scales[REPEAT] * mass
     for rank in range(len(items)):
         if items[rank] >= 0:
             room.listed[items[rank]] = 0

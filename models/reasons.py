@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compiled import compiled, compiled_loosely
-from models.events import Events, Weighing, following, near
+from models.events import LOOKED_AT, Events, Weighing
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -41,8 +41,8 @@ class Groups(NamedTuple):
         (MAX_GROUPS,) int64, in the order of their oldest event.
     short, long
         (MAX_GROUPS,) float64, what is left of their weight in the short and in the long vector.
-    near, following
-        (MAX_GROUPS,) float64, what their places count for the neighbours and for the followers of the item.
+    of_event
+        (LOOKED_AT,) int64, the group of the event so many liked events before the newest; -1 without one.
     weights
         (MAX_GROUPS,) float64, the factor of the item's vector in the query.
     contributed
@@ -54,8 +54,7 @@ class Groups(NamedTuple):
     kinds: npt.NDArray[np.int64]
     short: Doubles
     long: Doubles
-    near: Doubles
-    following: Doubles
+    of_event: npt.NDArray[np.int64]
     weights: Doubles
     contributed: Doubles
 
@@ -83,8 +82,9 @@ class Reasons(NamedTuple):
 def no_groups(items: int) -> Groups:
     """Return scratch for lists of so many items."""
     rows, kinds = np.zeros((2, MAX_GROUPS), np.int64)
-    short, long, close, behind, weights = np.zeros((5, MAX_GROUPS))
-    return Groups(rows, kinds, short, long, close, behind, weights, np.zeros((items + _AT_ONCE - 1, MAX_GROUPS)))
+    short, long, weights = np.zeros((3, MAX_GROUPS))
+    of_event = np.full(LOOKED_AT, -1, np.int64)
+    return Groups(rows, kinds, short, long, of_event, weights, np.zeros((items + _AT_ONCE - 1, MAX_GROUPS)))
 
 
 def no_reasons(users: int, items: int) -> Reasons:
@@ -121,6 +121,7 @@ def group(
 
     """
     count, distance = 0, 0
+    groups.of_event[:] = -1
     first = events.ends[user - 1] if user else 0
     for place in range(first, events.ends[user]):
         distance += events.items[place] < known and weighing.of_kind[events.kinds[place]] > 0.0
@@ -137,13 +138,12 @@ def group(
                 continue
             groups.items[at], groups.kinds[at] = item, kind
             groups.short[at], groups.long[at] = 0.0, 0.0
-            groups.near[at], groups.following[at] = 0.0, 0.0
             count += 1
         age_ms = max(now_ms - events.ts_ms[place], 0)
         groups.short[at] += math.exp2(-age_ms / weighing.half_lives_ms[0])
         groups.long[at] += math.exp2(-age_ms / weighing.half_lives_ms[1])
-        groups.near[at] += near(distance)
-        groups.following[at] += following(distance)
+        if distance < LOOKED_AT:
+            groups.of_event[distance] = at
     for at in range(count):
         decayed = short_scale * groups.short[at] + long_scale * groups.long[at]
         groups.weights[at] = weighing.of_kind[groups.kinds[at]] * decayed

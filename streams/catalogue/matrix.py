@@ -113,7 +113,7 @@ class Catalogue:
         self._staged: VectorSpace | None = None
         self._half_life_ms = half_life_popularity_s * 1000.0
         self._popularity: Floats | None = None
-        self._damping: Floats = np.empty((2, 0), np.float32)
+        self._damping: Floats = np.empty((0, 2), np.float32)
         self._ids = ItemIds()
         self._items: dict[str, Item | None] = {}
         self._sightings: dict[str, Item] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,9 +104,11 @@ def says(case: Case, item: int, kind: int, age_ms: int, since: int) -> tuple[dic
     del kind, age_ms
     damped = damping(case.popularity)
     near, following = 2 ** (-since / 15), 1 / (since + 1) if since < 5 else 0.0
+    # The older an event, the fewer of its neighbours it speaks of.
+    nearest = case.neighbours.get(item, [])[: math.ceil(_LINKS * near)]
     return (
-        {other: near * weight * float(damped[0, other]) for other, weight in case.neighbours.get(item, ())},
-        {other: following * weight * float(damped[1, other]) for other, weight in case.followers.get(item, ())},
+        {other: near * weight * float(damped[other, 0]) for other, weight in nearest},
+        {other: following * weight * float(damped[other, 1]) for other, weight in case.followers.get(item, ())},
     )
 
 
