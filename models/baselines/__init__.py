@@ -6,6 +6,7 @@ What is counted learns from every event as it comes; what is fitted, with the ne
 
 from __future__ import annotations
 
+from models.baselines.bpr import BPR
 from models.baselines.co_occurrence import CoOccurrence
 from models.baselines.ease import EASE
 from models.baselines.item_knn import ItemKNN
@@ -30,8 +31,8 @@ def all_baselines(users: int, items: int, kinds: int) -> list[Recommender]:
         Without the extra `evaluation`.
 
     """
-    # The others are there without the library that these two need.
-    from models.baselines.factors import ALS, BPR  # noqa: PLC0415
+    # The others are there without the library that this one needs.
+    from models.baselines.als import ALS  # noqa: PLC0415
 
     assert kinds > 0
     return [
@@ -41,7 +42,7 @@ def all_baselines(users: int, items: int, kinds: int) -> list[Recommender]:
         ItemKNN(users, items, neighbours=50, shrinkage=10.0),
         VSKNN(users, items, neighbours=200, sample=5_000),
         PersonalFrequency(users, items),
-        BPR(users, items, factors=32, regularisation=0.01, iterations=100),
+        BPR(users, items, factors=32, regularisation=0.01, epochs=50),
         ALS(users, items, factors=32, regularisation=1.0, confidence=1.0),
         EASE(users, items, regularisation=100.0),
     ]

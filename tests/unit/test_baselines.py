@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.baselines import all_baselines
+from models.baselines.als import ALS
 from models.baselines.baseline import Baseline
+from models.baselines.bpr import BPR
 from models.baselines.co_occurrence import CoOccurrence
 from models.baselines.ease import EASE
-from models.baselines.factors import ALS, BPR
 from models.baselines.item_knn import ItemKNN
 from models.baselines.personal import PersonalFrequency
 from models.baselines.popularity import DecayedPopularity, Popularity
@@ -244,7 +245,7 @@ def two_tastes(users: int) -> Rows:
 
 def factorised(users: int) -> list[Baseline]:
     """Return models of two factors, one for each taste."""
-    return [ALS(users, ITEMS, 2, 0.01, 10.0), BPR(users, ITEMS, 2, 0.001, 300)]
+    return [ALS(users, ITEMS, 2, 0.01, 10.0), BPR(users, ITEMS, 2, 0.001, 100)]
 
 
 def test_factors_find_what_is_missing() -> None:
@@ -264,6 +265,19 @@ def test_als_knows_a_user_who_came_after_the_fit() -> None:
     assert {5, 7} == set(als.recommend(ask([40]), 2, exclude_seen=True)[0].tolist())
     expected = popular.recommend(ask([40]), ITEMS, exclude_seen=True)
     assert expected.tolist() == bpr.recommend(ask([40]), ITEMS, exclude_seen=True).tolist()
+
+
+def test_bpr_is_the_same_each_time() -> None:
+    """A fit depends on the log alone, not on the fits before."""
+    model = BPR(40, ITEMS, 2, 0.001, 5)
+    model.learn(columns(two_tastes(40)))
+    scores = []
+    for _ in range(2):
+        model.fit()
+        found = np.zeros((40, ITEMS))
+        model.score(ask(range(40)), found)
+        scores.append(found.tolist())
+    assert scores[0] == scores[1]
 
 
 def test_a_new_user_gets_a_list_from_every_baseline() -> None:
