@@ -35,7 +35,7 @@ class RankingParameters(RerankParameters):
         the items of the user's own history; each lies in 0..1.
     exclude_seen
         Whether items of the user's history stay out of the list.
-    repurchase_interval_s
+    repurchase_interval_days
         How long a purchased item stays out; a disliked one does for good.
 
     """
@@ -48,7 +48,7 @@ class RankingParameters(RerankParameters):
     followers: float = 0.8
     repeat: float = 0.5
     exclude_seen: bool = True
-    repurchase_interval_s: float = 30 * 86400.0
+    repurchase_interval_days: float = 30.0
 
 
 class Queries(NamedTuple):
@@ -143,7 +143,7 @@ class Weights(NamedTuple):
     def of(cls, parameters: Sequence[RankingParameters]) -> Weights:
         """Return the weights of each user."""
         rows = [
-            (p.short, p.long, p.negative, p.popularity, p.neighbours, p.followers, p.repeat, p.repurchase_interval_s)
+            (p.short, p.long, p.negative, p.popularity, p.neighbours, p.followers, p.repeat, p.repurchase_interval_days)
             for p in parameters
         ]
         table = np.array(rows, np.float64).reshape(-1, 8)
@@ -151,7 +151,7 @@ class Weights(NamedTuple):
             np.ascontiguousarray(table[:, :4]),
             np.ascontiguousarray(table[:, 4:7]),
             np.array([p.exclude_seen for p in parameters], np.bool_),
-            1000.0 * table[:, 7],
+            86_400_000.0 * table[:, 7],
         )
 
 

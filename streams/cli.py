@@ -19,6 +19,7 @@ from streams.commands import (
     stack,
     tail,
     topics,
+    tune,
 )
 from streams.commands.settings import settings
 
@@ -39,6 +40,7 @@ for commands in (
     erase,
     evaluate,
     frontier,
+    tune,
     doctor,
     dead_letters,
     roles,

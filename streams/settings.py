@@ -155,6 +155,10 @@ class Settings(BaseSettings):
     default_list_interval_s: float = Field(
         60.0, gt=0, description="How often the lists for visitors without events are made."
     )
+    ranking_file: Path | None = Field(
+        None,
+        description="JSON file of ranking parameters, as `freshet tune` writes it; read again when it changes.",
+    )
     experiments_file: Path | None = Field(
         None, description="JSON file of experiments; the `experiments` topic overrides it key by key."
     )

@@ -42,7 +42,11 @@ TestFrom = Annotated[
 ]
 Items = Annotated[Path | None, typer.Option("--items", help="Items of a file of events, JSON lines with an `item_id`.")]
 ExcludeSeen = Annotated[
-    bool, typer.Option(help="Which lists the headline is of: without items the user met before, or with them.")
+    bool,
+    typer.Option(
+        "--exclude-seen/--include-seen",
+        help="Which lists the headline is of: without items the user met before, or with them.",
+    ),
 ]
 WithinSession = Annotated[
     bool, typer.Option("--within-session", help="prequential: ask only before events that a session already began.")

@@ -26,6 +26,7 @@ from streams.catalogue.records import StageSpace, SwitchSpace, decode_record
 from streams.errors import ConfigurationError
 from streams.evaluation.seen import SeenItems
 from streams.experiments.assignment import Experiments
+from streams.experiments.definitions import load_ranking
 from streams.kafka.alignment import Slice
 from streams.kafka.transactions import OutRecord
 from streams.kafka.transport import Record, Records, Run
@@ -103,7 +104,7 @@ class Live:
         self._events_topic = full_name(settings, "item-events")
         self._refused_topic = full_name(settings, "dead-letters")
         self._signals_topic = full_name(settings, "item-signals")
-        self._experiments = Experiments()
+        self._experiments = Experiments(base=load_ranking(settings.ranking_file))
         self._rankers: dict[int, Ranker] = {}
         self._newest_ms = np.full(len(users), -1, np.int64)
         self._now_ms = 0
@@ -135,6 +136,10 @@ class Live:
         decoded = (decode_record("item-vectors", key, value, None, served) for key, value in vectors)
         self.catalogue.apply(record for record in decoded if record is not None)
         self.catalogue.apply([SwitchSpace()])
+
+    def rank_by(self, parameters: RankingParameters) -> None:
+        """Make lists by other ranking parameters from here on."""
+        self._experiments = Experiments(base=parameters)
 
     # Learning
 

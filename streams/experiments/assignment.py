@@ -111,6 +111,10 @@ class Experiments:
             known = self._parameters[parts] = dataclasses.replace(self._base, **changes)  # type: ignore[arg-type]  # checked by Variant
         return known
 
+    def rebased(self, base: RankingParameters) -> Self:
+        """Return the set over other ranking parameters."""
+        return type(self)(self.definitions.values(), base)
+
     def updated(self, key: str, definition: Experiment | None) -> Self:
         """Return the set with one experiment replaced, or removed for None."""
         definitions = dict(self.definitions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
 
@@ -41,18 +41,44 @@ class Variant(_Strict):
     @field_validator("ranking", mode="before")
     @classmethod
     def _check_ranking(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            return value
-        for name, setting in value.items():
-            if name not in PARAMETERS:
-                raise ValueError(f"unknown ranking parameter {name!r}; known are {', '.join(sorted(PARAMETERS))}")
-            if isinstance(setting, bool) != (PARAMETERS[name] is bool):
-                raise ValueError(f"{name} must be {'true or false' if PARAMETERS[name] is bool else 'a number'}")
-            if isinstance(setting, int | float) and not 0 <= setting <= _MAX_WEIGHT:
-                raise ValueError(f"{name} must lie in 0..{_MAX_WEIGHT:g}")
-        # Some may not lie so far.
-        RankingParameters(**value)
+        return _checked_ranking(value)
+
+
+def _checked_ranking(value: object) -> object:
+    if not isinstance(value, dict):
         return value
+    for name, setting in value.items():
+        if name not in PARAMETERS:
+            raise ValueError(f"unknown ranking parameter {name!r}; known are {', '.join(sorted(PARAMETERS))}")
+        if isinstance(setting, bool) != (PARAMETERS[name] is bool):
+            raise ValueError(f"{name} must be {'true or false' if PARAMETERS[name] is bool else 'a number'}")
+        if isinstance(setting, int | float) and not 0 <= setting <= _MAX_WEIGHT:
+            raise ValueError(f"{name} must lie in 0..{_MAX_WEIGHT:g}")
+    # Some may not lie so far.
+    RankingParameters(**value)
+    return value
+
+
+class Policy(_Strict):
+    """
+    Ranking parameters from a file, as `freshet tune` writes it.
+
+    Attributes
+    ----------
+    ranking
+        Those that differ from Freshet's own.
+    made
+        How they were found, for the reader.
+
+    """
+
+    ranking: dict[str, float | StrictBool]
+    made: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("ranking", mode="before")
+    @classmethod
+    def _check_ranking(cls, value: object) -> object:
+        return _checked_ranking(value)
 
 
 class Experiment(_Strict):
@@ -122,6 +148,27 @@ def load_file(path: Path) -> list[Experiment]:
         raise ConfigurationError(f"the experiments file {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise ConfigurationError(f"the experiments file {path} is not usable: {_sentence(error)}") from None
+
+
+def load_ranking(path: Path | None) -> RankingParameters:
+    """
+    Read a file `{"ranking": {...}}`; Freshet's own parameters without one.
+
+    Raises
+    ------
+    ConfigurationError
+        When it cannot be read or says something that cannot be.
+
+    """
+    if path is None:
+        return RankingParameters()
+    try:
+        changes: dict[str, Any] = dict(Policy.model_validate_json(path.read_bytes()).ranking)
+    except OSError as error:
+        raise ConfigurationError(f"FRESHET_RANKING_FILE {path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise ConfigurationError(f"FRESHET_RANKING_FILE {path} is not usable: {_sentence(error)}") from None
+    return RankingParameters(**changes)
 
 
 def decode_experiment(key: str, value: bytes) -> Experiment:

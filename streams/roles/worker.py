@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
+
+import structlog
 
 from models.prebuilt import take_prebuilt
 from streams.catalogue.follower import Follower
 from streams.catalogue.matrix import Applied, Catalogue
 from streams.catalogue.records import CatalogueRecord
-from streams.errors import DependencyError
+from streams.errors import ConfigurationError, DependencyError
 from streams.experiments.assignment import Experiments
-from streams.experiments.definitions import load_file
+from streams.experiments.definitions import load_file, load_ranking
 from streams.interests.budget import Budget
 from streams.kafka.admin import require_topics
 from streams.kafka.owner import Owner
@@ -25,8 +29,12 @@ from streams.refresh.warm import warm
 from streams.settings import Settings
 from streams.topics import INTEREST_TOPICS, full_name
 
+_LOG = structlog.get_logger(__name__)
+
 #: How often the follower's thread is looked at.
 _WATCH_S = 0.5
+#: How often the file of ranking parameters is looked at.
+_RANKING_WATCH_S = 5.0
 #: A part of what a list may take, and long enough to bring a handful of records together at a thousand a second.
 _FETCH_PAUSE_S = 0.010
 #: Cards written to Redis in one go.
@@ -47,7 +55,8 @@ class Worker:
         self._settings = settings
         self._catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s)
         definitions = load_file(settings.experiments_file) if settings.experiments_file else []
-        self._publisher = Publisher(settings, self._catalogue, Experiments(definitions), ListCache(settings))
+        experiments = Experiments(definitions, load_ranking(settings.ranking_file))
+        self._publisher = Publisher(settings, self._catalogue, experiments, ListCache(settings))
         self._budget = Budget(settings.max_hot_users, settings.max_state_bytes)
         self._follower: Follower | None = None
         self._partitions: dict[str, int] = {}
@@ -89,6 +98,8 @@ class Worker:
         runtime.spawn(self._publisher.run())
         runtime.spawn(self._publisher.retry_cache())
         runtime.spawn(self._do_single_things())
+        if self._settings.ranking_file is not None:
+            runtime.spawn(self._follow_ranking(self._settings.ranking_file))
 
     async def stop(self) -> None:
         """End the threads."""
@@ -115,6 +126,22 @@ class Worker:
         if applied.cards and any(partition.partition == _SINGLE for partition in partitions):
             await self._publisher.write_cards(applied.cards)
 
+    async def _follow_ranking(self, path: Path) -> None:
+        """Rank by what the file says from its next change on; one that cannot be used is told and changes nothing."""
+        read_ns = _changed_ns(path)
+        while True:
+            await asyncio.sleep(_RANKING_WATCH_S)
+            if (changed_ns := _changed_ns(path)) == read_ns:
+                continue
+            read_ns = changed_ns
+            try:
+                base = load_ranking(path)
+            except ConfigurationError as error:
+                _LOG.error("ranking_file_refused", error=str(error))
+                continue
+            self._publisher.experiments = self._publisher.experiments.rebased(base)
+            _LOG.info("ranking_changed", **dataclasses.asdict(base))
+
     def _work(self) -> list[InterestPartition]:
         return [
             owner.work
@@ -140,6 +167,14 @@ class Worker:
         cards = self._catalogue.cards()
         for start in range(0, len(cards), _CARDS):
             await self._publisher.write_cards(cards[start : start + _CARDS])
+
+
+def _changed_ns(path: Path) -> int:
+    """Return when a file last changed, 0 where it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _check(follower: Follower) -> None:

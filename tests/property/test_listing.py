@@ -78,7 +78,7 @@ def cases(draw: st.DrawFn) -> Case:
         list(draw(st.dictionaries(items, st.sampled_from([NOW_MS - 50_000, NOW_MS]), max_size=4)).items()),
         RankingParameters(
             draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight),
-            draw(st.booleans()), draw(st.sampled_from([10.0, 100.0])),
+            draw(st.booleans()), draw(st.sampled_from([0.0001, 0.01])),
         ),
     )  # fmt: skip
 
@@ -115,7 +115,9 @@ def says(case: Case, item: int, kind: int, age_ms: int, since: int) -> tuple[dic
 def barred(case: Case) -> set[int]:
     """Return what may not be listed."""
     bought = {item for item, _, was_bought in case.owned if was_bought}
-    due = {item for item, ts_ms in case.excluded if NOW_MS - ts_ms >= 1000 * case.parameters.repurchase_interval_s}
+    due = {
+        item for item, ts_ms in case.excluded if NOW_MS - ts_ms >= 86_400_000 * case.parameters.repurchase_interval_days
+    }
     out = {item for item, _ in case.excluded} - ((due & bought) if not case.parameters.exclude_seen else set())
     if case.parameters.exclude_seen:
         out |= {item for item, _, _ in case.happened} | {item for item, _, _ in case.owned}
