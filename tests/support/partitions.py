@@ -83,11 +83,14 @@ class LoggedPartition:
     ----------
     log
         Committed records in order.
+    catalogue
+        Outlives the partition's deaths.
 
     """
 
     def __init__(self, settings: Settings, now_ms: int) -> None:
         self.log: list[OutRecord] = []
+        self.catalogue = Catalogue(dim=2)
         self.now_ms = now_ms
         self._settings = settings
         self.take()
@@ -98,7 +101,7 @@ class LoggedPartition:
         self.owner = FakeOwner()
         counts = {"clicks": 1, "item-events": 1}
         self.work = InterestPartition(
-            self._settings, 0, counts, Catalogue(dim=2), self.owed, clock=lambda: self.now_ms / 1000
+            self._settings, 0, counts, self.catalogue, self.owed, clock=lambda: self.now_ms / 1000
         )
         states = [record for record in self.log if record.topic == "user-state"]
         self.work.restore([Message(record.key or b"", record.value) for record in states])
