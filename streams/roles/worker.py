@@ -128,7 +128,8 @@ class Worker:
 
     async def _follow_ranking(self, path: Path) -> None:
         """Rank by what the file says from its next change on; one that cannot be used is told and changes nothing."""
-        read_ns = _changed_ns(path)
+        # Read once more than needed, rather than miss a change since the start.
+        read_ns = 0
         while True:
             await asyncio.sleep(_RANKING_WATCH_S)
             if (changed_ns := _changed_ns(path)) == read_ns:
