@@ -46,7 +46,7 @@ class RankingParameters(RerankParameters):
     popularity: float = 0.1
     neighbours: float = 1.0
     followers: float = 0.8
-    repeat: float = 0.5
+    repeat: float = 3.0
     exclude_seen: bool = True
     repurchase_interval_days: float = 30.0
 
