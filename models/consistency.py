@@ -17,9 +17,10 @@ MovieLens-100K it buys more of that for a lost hit than one that is the same for
 the list, because it also keeps the order. Kept positions cost mean reciprocal rank, and a dwell delays an answer to a
 click, so both begin late.
 
-At 0 nothing is held. Above, a list for which there is neither a new event nor a forced break stays as it is. Forced
-breaks: an item that may not be listed any more leaves; one whose price changed must earn its place like any other; the
-first event of a session begins a new list; what is pinned takes its slot; guardrails come before the budget.
+At 0 a list that an event is behind is the plain ranking. At every setting one for which there is neither a new event
+nor a forced break stays as it is. Forced breaks: an item that may not be listed any more leaves; one whose price has
+changed must earn its place like any other; the first event of a session begins a new list; what is pinned takes its
+slot; guardrails come before the budget.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Controls(NamedTuple):
     sticky
         (n,) bool, whether items that stay keep their positions.
     held
-        (n,) bool, whether anything is held at all.
+        (n,) bool, whether anything is held when an event is behind a list.
 
     """
 
@@ -135,11 +136,18 @@ def controls(knobs: Doubles, size: int) -> Controls:
 
 
 @compiled
-def goes_on(previous: Previous, user: int, now_ms: int) -> bool:
-    """Whether a user's last list is to be held on to: there is one, and its session lasts or nothing has happened."""
+def goes_on(previous: Previous, user: int, now_ms: int, held: bool) -> bool:  # noqa: FBT001
+    """Whether a user's last list is held on to: nothing happened since, or lists are `held` and the session lasts."""
     if previous.rows.shape[1] == 0 or previous.rows[user, 0] == -1:
         return False
-    return not previous.moved[user] or now_ms - previous.made_ms[user] <= SESSION_GAP_MS
+    return not previous.moved[user] or (held and now_ms - previous.made_ms[user] <= SESSION_GAP_MS)
+
+
+def unmoved(previous: Previous) -> Flags:
+    """Return who (n,) has a list behind which nothing has happened."""
+    has_list = (previous.rows != -1).any(axis=1)
+    flags: Flags = has_list & ~previous.moved
+    return flags
 
 
 @compiled

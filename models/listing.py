@@ -134,7 +134,7 @@ def make_lists(
         users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices, weights.exclude_seen
     )
     spoken, also, width = size + _SPARE, np.empty((count, 0), np.int32), size
-    if not (plain := is_plain(users.parameters, promotions)):
+    if not (plain := is_plain(users.parameters, promotions, users.previous)):
         # What stood on the list before and what is pinned may stay wherever the ranking has it.
         also = np.concatenate([users.previous.rows, np.tile(promotions.pinned, (count, 1))], axis=1)
         width = top.columns.shape[1] + spoken + also.shape[1]

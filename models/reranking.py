@@ -157,10 +157,11 @@ def nothing_promoted() -> Promotions:
     return Promotions(np.empty(0, np.int32), np.empty(0, np.float32))
 
 
-def is_plain(parameters: Sequence[RerankParameters], promotions: Promotions) -> bool:
+def is_plain(parameters: Sequence[RerankParameters], promotions: Promotions, previous: Previous) -> bool:
     """Whether nothing is asked for any user: lists are the first of their pools."""
     return not (
         _promotes(promotions)
+        or consistency.unmoved(previous).any()
         or any(
             one.steadiness
             or one.dpp
@@ -207,8 +208,8 @@ def rerank(
     users, candidates = pool.rows.shape
     aims = _aims(parameters, size)
     held = consistency.controls(np.array([one.steadiness for one in parameters]), size)
-    if _promotes(promotions):
-        aims.plain[:] = False
+    aims.plain[:] &= not _promotes(promotions)
+    aims.plain[consistency.unmoved(previous)] = False
     order = Order(np.full((users, size + spare), -1, np.int64), *np.zeros((3, users), np.int64))
     desk = choosing.empty_desk(candidates, size + spare)
     _rerank(pool, previous, tastes, promotions, attributes, vectors, aims, held, size, order, desk)
@@ -249,7 +250,7 @@ def _rerank(
                 places[place] = place
             continue
         _pin(pool, promotions, user, count, size, desk.candidates)
-        steady = held.held[user] and consistency.goes_on(previous, user, now_ms)
+        steady = consistency.goes_on(previous, user, now_ms, held.held[user])
         forced, budget = 0, choosing.NONE
         if steady:
             forced = _hold(pool, previous, attributes, held, user, count, size, now_ms, desk.candidates)

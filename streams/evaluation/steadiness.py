@@ -49,7 +49,7 @@ class Point:
     stayed
         Share of the first 10 that were among them before.
     unforced
-        Share of the places of lists that changed when nothing had happened: 0 but at steadiness 0, which holds nothing.
+        Share of the places of lists that changed when nothing had happened; must be 0.
     style
         Jensen-Shannon divergence, in bits, of the first 10's categories from those of all lists; NaN without any.
     price

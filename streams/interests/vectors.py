@@ -29,13 +29,26 @@ class InterestVectors:
     def __init__(self, slab: Slab) -> None:
         self._slab = slab
 
-    def users(self, rows: Int64, parameters: Sequence[RankingParameters]) -> Users:
-        """Return what the lists of hot users are decided from, copied."""
+    def users(
+        self, rows: Int64, parameters: Sequence[RankingParameters], without_event: Sequence[bool] | None = None
+    ) -> Users:  # fmt: skip
+        """
+        Return what the lists of hot users are decided from, copied.
+
+        Parameters
+        ----------
+        without_event
+            Whose list is made though no event asks for it: it stays as it is if none came since.
+
+        """
         slab = self._slab
         interests = self.gather(rows)
         events = recent_events(slab.store, rows)
         owned = owned_items(slab.store, slab.rules, rows, len(slab.items().vectors))
-        before = previous_lists(slab, rows, np.array([one.steadiness > 0 for one in parameters], np.bool_))
+        wanted = np.array([one.steadiness > 0 for one in parameters], np.bool_)
+        if without_event is not None:
+            wanted |= np.array(without_event, np.bool_)
+        before = previous_lists(slab, rows, wanted)
         return Users(interests, events, owned, slab.excluded_items(rows), newest_ts_ms(events), parameters, before)
 
     def gather(self, rows: Int64) -> Float32:

@@ -227,7 +227,11 @@ class Publisher:
         slab, experiments = partition.slab, self.experiments
         rows = np.array([row for _, _, row in known], np.int64)
         assigned = [experiments.assign(user_id) for user_id, _, _ in known]
-        users = partition.vectors.users(rows, [experiments.parameters(parts) for parts in assigned])
+        users = partition.vectors.users(
+            rows,
+            [experiments.parameters(parts) for parts in assigned],
+            [cause.kind != "event" for _, cause, _ in known],
+        )
         # A vector that came late is the effect of an earlier event.
         users.previous.moved[[cause.kind == "catalogue" for _, cause, _ in known]] = True
         as_of = self._as_of(partition)

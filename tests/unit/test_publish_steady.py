@@ -35,7 +35,7 @@ class Cache:
 class Bench:
     """A publisher of steady lists over one partition."""
 
-    def __init__(self) -> None:
+    def __init__(self, steadiness: float) -> None:
         self.runner = asyncio.Runner()
         self.partition = LoggedPartition(SETTINGS, NOW_MS)
         self.catalogue = self.partition.catalogue
@@ -44,7 +44,7 @@ class Bench:
             vector = random.standard_normal(2).astype(np.float32)
             self.catalogue.upsert_item(Item(f"i{number}", price=float(number + 1)))
             self.catalogue.set_vector(f"i{number}", vector / np.float32(np.linalg.norm(vector)))
-        steady = Experiments([], RankingParameters(steadiness=0.5))
+        steady = Experiments([], RankingParameters(steadiness=steadiness))
         self.publisher = Publisher(SETTINGS, self.catalogue, steady, Cache(), lambda: NOW_MS / 1000)  # type: ignore[arg-type]  # a double
         self.partition.work._refresh = self.publisher
 
@@ -60,9 +60,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    """A bench of its own."""
-    made = Bench()
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A bench of its own, of the steadiness that the test asks for."""
+    made = Bench(getattr(request, "param", 0.5))
     yield made
     made.runner.run(made.publisher.stop())
     made.runner.close()
@@ -89,6 +89,7 @@ def test_what_is_noted_of_a_list(bench: Bench) -> None:
     assert 0 < len(set(ids(second)) - set(ids(first))) <= 6
 
 
+@pytest.mark.parametrize("bench", [0.0, 0.5], indirect=True)
 def test_only_events_and_late_vectors_move_a_list(bench: Bench) -> None:
     """A refresh without either brings the same list; a vector that came late may change it."""
     bench.partition.fold(click(1, NOW_MS))
