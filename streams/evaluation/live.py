@@ -26,7 +26,7 @@ from streams.catalogue.records import StageSpace, SwitchSpace, decode_record
 from streams.errors import ConfigurationError
 from streams.evaluation.seen import SeenItems
 from streams.experiments.assignment import Experiments
-from streams.experiments.definitions import load_ranking
+from streams.experiments.definitions import load_file, load_ranking
 from streams.kafka.alignment import Slice
 from streams.kafka.transactions import OutRecord
 from streams.kafka.transport import Record, Records, Run
@@ -104,7 +104,8 @@ class Live:
         self._events_topic = full_name(settings, "item-events")
         self._refused_topic = full_name(settings, "dead-letters")
         self._signals_topic = full_name(settings, "item-signals")
-        self._experiments = Experiments(base=load_ranking(settings.ranking_file))
+        definitions = load_file(settings.experiments_file) if settings.experiments_file else []
+        self._experiments = Experiments(definitions, load_ranking(settings.ranking_file))
         self._rankers: dict[int, Ranker] = {}
         self._newest_ms = np.full(len(users), -1, np.int64)
         self._now_ms = 0
@@ -237,7 +238,8 @@ class Live:
 
         """
         self._commit_signals(self._now_ms)
-        asked = self._asked(users.tolist(), exclude_seen=True)._replace(parameters=parameters, previous=previous)
+        known = [(user, row) for user in users.tolist() if (row := self._row(user)) is not None]
+        asked = self._asked(known, exclude_seen=True)._replace(parameters=parameters, previous=previous)
         found = np.full((len(users), size), -1, np.int32)
         for place, ranked in enumerate(self._ranker(size).rank(asked)):
             found[place, : len(ranked.item_ids)] = [self._number_of[item_id] for item_id in ranked.item_ids]
@@ -250,10 +252,11 @@ class Live:
         view = self.catalogue.view()
         for start in range(0, len(asking.users), self._settings.rank_batch):
             users = asking.users[start : start + self._settings.rank_batch].tolist()
-            known = [user for user in users if self._newest_ms[user] >= 0]
+            rows = [self._row(user) for user in users]
+            known = [(user, row) for user, row in zip(users, rows, strict=True) if row is not None]
             lists = iter(ranker.rank(self._asked(known, exclude_seen=exclude_seen), view) if known else ())
-            for user in users:
-                yield next(lists) if self._newest_ms[user] >= 0 else ranker.default(self._parameters(""), view)
+            for row in rows:
+                yield ranker.default(self._parameters(""), view) if row is None else next(lists)
 
     def _ranker(self, size: int) -> Ranker:
         ranker = self._rankers.get(size)
@@ -262,13 +265,15 @@ class Live:
             ranker = self._rankers[size] = Ranker(self.catalogue, settings)
         return ranker
 
-    def _asked(self, users: Sequence[int], *, exclude_seen: bool) -> Users:
-        """Return what the lists of users are decided from, under the mask."""
-        slab = self.partition.slab
-        # Users become hot one by one, and the first may cool down again only where more are asked for than fit.
-        rows = np.array([slab.row(self._users[user]) for user in users], np.int64)
+    def _row(self, user: int) -> int | None:
+        """Return the row of a user; None for who did nothing yet, or was silent until the worker forgot them."""
+        return self.partition.slab.row(self._users[user])
+
+    def _asked(self, known: Sequence[tuple[int, int]], *, exclude_seen: bool) -> Users:
+        """Return what the lists of users, by number and row, are decided from, under the mask."""
+        users = [user for user, _ in known]
         parameters = [self._parameters(self._users[user], exclude_seen=exclude_seen) for user in users]
-        asked = self.partition.vectors.users(rows, parameters)
+        asked = self.partition.vectors.users(np.array([row for _, row in known], np.int64), parameters)
         if not exclude_seen:
             return asked._replace(excluded=nothing_excluded(len(users)))
         seen, ends = self._seen.of(users)
