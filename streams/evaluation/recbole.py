@@ -80,6 +80,7 @@ class RecBole:
         self.result: dict[str, float] = {}
         self._python = python
         self._budget_s = budget_s
+        self._shape = (2, users, size)
         self._job = {"model": model, "users": users, "size": size, "budget_s": budget_s, "threads": threads}
         self._parts: list[Interactions] = []
         self._lists = np.full((2, users, size), -1, np.int32)
@@ -111,8 +112,9 @@ class RecBole:
             # Isolated, or `import recbole` would find this module beside the program.
             train = [str(self._python), "-I", str(_PROGRAM)]
             _run(train, f"training {self.name}", folder, self._budget_s / _LEAST_SHARE + _INSTALL_TIMEOUT_S)
-            self._lists = np.load(folder / "lists.npy", allow_pickle=False)
             self.result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            lists = np.fromfile(folder / "lists.i4", "<i4").astype(np.int32)
+            self._lists = lists.reshape(self._shape)
 
     def recommend(self, asking: Asking, size: int, *, exclude_seen: bool) -> Int32:
         """

@@ -2,7 +2,7 @@
 Train one sequential model of RecBole and write every user's lists: a program for RecBole's own environment.
 
 Started by `streams.evaluation.recbole`, in a folder that holds `job.json` and `log/log.inter`, where it leaves
-`lists.npy` and `result.json`. Imports nothing of Freshet and, outside of `main`, nothing but Python itself.
+`lists.i4` and `result.json`. Imports nothing of Freshet and, outside of `main`, nothing but Python itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     Train on all but each user's last event, choose the epoch on these, and list for every user what comes next.
 
     The lists are made from full histories, (2, users, size) int32: without the items a user met, and with them. Users
-    and items of the log are numbers, and stand as such in `lists.npy`; -1 behind the last.
+    and items of the log are numbers, and stand as such in `lists.i4`; -1 behind the last.
     """
     import numpy as np  # noqa: PLC0415  # not in the environment of whoever only looks at this module
     import torch  # noqa: PLC0415
@@ -58,7 +58,7 @@ def main() -> None:
         trainer.fit(train, valid, saved=False, show_progress=False, callback_fn=after_epoch)
     model.load_state_dict(best.pop("weights"))
     model.eval()
-    np.save("lists.npy", _lists(model, dataset, config, job, np, torch))
+    _lists(model, dataset, config, job, np, torch).astype("<i4").tofile("lists.i4")
     result = {**best, "cpu_s": time.process_time() - started_s}
     Path("result.json").write_text(json.dumps(result), encoding="utf-8")
 
