@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from models.interactions import Interactions
-    from streams.evaluation.progress import Progress
+    from streams.evaluation.progress import Bars, Progress
     from streams.evaluation.protocols import Plan
 
 #: Columns of the table.
@@ -131,12 +132,7 @@ def evaluate(
     if with_recbole:
         others += recbole_models(len(found.users), configured.cache_dir)
     take_prebuilt()
-    with progress() as shown:
-
-        def bar(name: str, total: int) -> Progress:
-            task = shown.add_task(name, total=total)
-            return lambda done: shown.update(task, advance=done)
-
+    with bars() as bar:
         run = Run(
             settings=configured,
             log=found,
@@ -151,6 +147,18 @@ def evaluate(
     _show(report(made, json_out=json_out, folder=folder))
     if folder is not None:
         err.print(f"the report is {folder / 'index.html'}")
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """Show a bar for each long step, on stderr."""
+    with progress() as shown:
+
+        def bar(name: str, total: int) -> Progress:
+            task = shown.add_task(name, total=total)
+            return lambda done: shown.update(task, advance=done)
+
+        yield bar
 
 
 def _plan(protocol: Protocol, log: Interactions, test_from_ms: int | None, *, within_session: bool) -> Plan:

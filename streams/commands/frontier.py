@@ -11,12 +11,10 @@ import orjson
 import typer
 
 from streams.commands.common import err, examples, guarded, out, settings
-from streams.commands.evaluate import Items, Json, LimitUsers, RefitHours, TestFrom, Text, moment_ms
-from streams.commands.replay import progress
+from streams.commands.evaluate import Items, Json, LimitUsers, RefitHours, TestFrom, Text, bars, moment_ms
 from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from streams.evaluation.progress import Progress
     from streams.evaluation.steadiness import Point
 
 Knobs = Annotated[str, typer.Option(help="Settings of the knob, 0 to 1, with commas between them.")]
@@ -51,12 +49,7 @@ def frontier(
     found = find_log(configured, log, items).first_users(limit_users)
     plan = protocols.prequential(found.interactions, moment_ms(test_from))
     take_prebuilt()
-    with progress() as shown:
-
-        def bar(name: str, total: int) -> Progress:
-            task = shown.add_task(name, total=total)
-            return lambda done: shown.update(task, advance=done)
-
+    with bars() as bar:
         run = Run(
             settings=configured,
             log=found,

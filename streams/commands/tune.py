@@ -10,12 +10,10 @@ import orjson
 import typer
 
 from streams.commands.common import err, examples, guarded, out, settings
-from streams.commands.evaluate import ExcludeSeen, Items, LimitUsers, LogName, TestFrom, Text, moment_ms
-from streams.commands.replay import progress
+from streams.commands.evaluate import ExcludeSeen, Items, LimitUsers, LogName, TestFrom, Text, bars, moment_ms
 
 if TYPE_CHECKING:
     from models.ranking import RankingParameters
-    from streams.evaluation.progress import Progress
 
 ValidateFrom = Annotated[
     str, typer.Option(metavar="TS", help="Judge by everything from here to the test; else by each user's last event.")
@@ -61,12 +59,7 @@ def tune(
         moment_ms(validate_from) if validate_from else None,
     )
     take_prebuilt()
-    with progress() as shown:
-
-        def bar(name: str, total: int) -> Progress:
-            task = shown.add_task(name, total=total)
-            return lambda done: shown.update(task, advance=done)
-
+    with bars() as bar:
         encoded = encode_items(configured, found.cards, bar) if text and found.cards else None
         live = freshet(Run(settings=configured, log=found, plan=plan, protocol="tune", encoded=encoded))
         learn(live, plan.learned, bar("learn", len(plan.learned.users)))
