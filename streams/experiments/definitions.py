@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError, model_validator
 
 from models.ranking import RankingParameters
 from streams.errors import ConfigurationError, RecordFormatError
@@ -19,29 +19,6 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Variant(_Strict):
-    """
-    One arm.
-
-    Attributes
-    ----------
-    weight
-        Its part of the covered users, relative to the other variants' weights.
-    ranking
-        Ranking parameters that differ from the policy's.
-
-    """
-
-    name: str = Field(pattern=_NAME)
-    weight: float = Field(1.0, ge=0, le=1e6)
-    ranking: dict[str, float | StrictBool] = Field(default_factory=dict)
-
-    @field_validator("ranking", mode="before")
-    @classmethod
-    def _check_ranking(cls, value: object) -> object:
-        return _checked_ranking(value)
 
 
 def _checked_ranking(value: object) -> object:
@@ -59,6 +36,28 @@ def _checked_ranking(value: object) -> object:
     return value
 
 
+#: Ranking parameters that differ from others.
+Ranking = Annotated[dict[str, float | StrictBool], BeforeValidator(_checked_ranking)]
+
+
+class Variant(_Strict):
+    """
+    One arm.
+
+    Attributes
+    ----------
+    weight
+        Its part of the covered users, relative to the other variants' weights.
+    ranking
+        Ranking parameters that differ from the policy's.
+
+    """
+
+    name: str = Field(pattern=_NAME)
+    weight: float = Field(1.0, ge=0, le=1e6)
+    ranking: Ranking = Field(default_factory=dict)
+
+
 class Policy(_Strict):
     """
     Ranking parameters from a file, as `freshet tune` writes it.
@@ -72,13 +71,8 @@ class Policy(_Strict):
 
     """
 
-    ranking: dict[str, float | StrictBool]
+    ranking: Ranking
     made: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("ranking", mode="before")
-    @classmethod
-    def _check_ranking(cls, value: object) -> object:
-        return _checked_ranking(value)
 
 
 class Experiment(_Strict):
