@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from models.encoder import Encoder
@@ -12,9 +10,7 @@ from streams.encoding.backlog import text_of
 from streams.encoding.source import model_folder
 from streams.settings import Settings
 from tests.bench.encoder.texts import all_products
-from tests.bench.stream.installs import peers_python
 
-_READER = Path(__file__).parent / "encoder" / "peers" / "tables.txt"
 _BATCH = 1_024
 
 
@@ -24,7 +20,7 @@ def vectors(settings: Settings) -> Floats:
     path = settings.cache_dir / f"bench-products-{folder.weights_sha256[:12]}.npy"
     if path.exists():
         return np.asarray(np.load(path, allow_pickle=False), np.float32)
-    products = all_products(settings.cache_dir, peers_python(settings.cache_dir, _READER))
+    products = all_products(settings.cache_dir)
     texts = sorted((text for product in products if (text := text_of(product))), key=len)
     print(f"encoding {len(texts)} product texts, a minute or two", flush=True)
     encoder = Encoder(folder)

@@ -72,7 +72,7 @@ def compete(only: Sequence[str], runs: int, threads: int, on_rows: Callable[[lis
         except DependencyError as error:
             absent.append(f"{INFINITY} is absent: {error}")
         for name in only or SETS:
-            items = texts.films(cache) if name == FILMS else texts.products(cache, pythons[ST])
+            items = texts.films(cache) if name == FILMS else texts.products(cache)
             with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
                 file = write_texts(items, Path(folder) / "texts")
                 job = Job(items, file, model.path, threads, model.max_tokens)
