@@ -11,11 +11,7 @@ by uv when it is first asked for (some GB, most of it torch). By hand, in a fold
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +19,8 @@ from typing import Any, Final
 import numpy as np
 
 from models.interactions import Asking, Int32, Interactions
-from streams.errors import ConfigurationError, DependencyError
+from streams.errors import ConfigurationError
+from streams.local.environments import environment, run_tool
 
 #: The models an evaluation compares with.
 MODELS: Final = ("GRU4Rec", "SASRec")
@@ -36,7 +33,8 @@ BUDGET_S: Final = 1200.0
 #: A machine that gives a training so small a share of a core has other things to do.
 _LEAST_SHARE = 0.1
 
-_INSTALL_TIMEOUT_S = 1800.0
+#: What a training takes beside its processor time: imports, reading, the lists.
+_BESIDE_S = 1800.0
 _PROGRAM = Path(__file__).with_name("recbole_training.py")
 
 #: RecBole's defaults for both models.
@@ -111,7 +109,7 @@ class RecBole:
                 file.writelines(f"{user}\t{item}\t{place}\n" for place, (user, item) in enumerate(rows))
             # Isolated, or `import recbole` would find this module beside the program.
             train = [str(self._python), "-I", str(_PROGRAM)]
-            _run(train, f"training {self.name}", folder, self._budget_s / _LEAST_SHARE + _INSTALL_TIMEOUT_S)
+            run_tool(train, f"training {self.name}", folder, self._budget_s / _LEAST_SHARE + _BESIDE_S)
             self.result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
             lists = np.fromfile(folder / "lists.i4", "<i4").astype(np.int32)
             self._lists = lists.reshape(self._shape)
@@ -155,29 +153,4 @@ def recbole_python(cache_dir: Path) -> Path:
         When uv is missing or a package cannot be installed.
 
     """
-    wanted = "\n".join((*REQUIREMENTS, sys.version)).encode()
-    target = cache_dir / f"recbole-venv-{hashlib.sha256(wanted).hexdigest()[:12]}"
-    python = target / "bin" / "python"
-    if (target / "complete").exists():
-        return python
-    beside = Path(sys.executable).with_name("uv")
-    uv = str(beside) if beside.exists() else shutil.which("uv")
-    if uv is None:
-        raise DependencyError("RecBole's environment is made with uv, which is missing; deploy/local/setup installs it")
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(target)]
-    _run(make, "making RecBole's environment", cache_dir, _INSTALL_TIMEOUT_S)
-    install = [uv, "pip", "install", "--quiet", "--python", str(python), *REQUIREMENTS]
-    _run(install, "installing RecBole", cache_dir, _INSTALL_TIMEOUT_S)
-    (target / "complete").touch()
-    return python
-
-
-def _run(command: list[str], what: str, folder: Path, timeout_s: float) -> None:
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=timeout_s, cwd=folder)  # noqa: S603  # fixed command line
-    except subprocess.CalledProcessError as error:
-        said = [line for line in f"{error.stdout}\n{error.stderr}".splitlines() if line.strip()] or ["no reason given"]
-        raise DependencyError(f"{what} failed: {said[-1]}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DependencyError(f"{what} failed: {error}") from error
+    return environment(cache_dir, "recbole", REQUIREMENTS, "\n".join((*REQUIREMENTS, "")).encode())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from streams.errors import DependencyError
+from streams.local.environments import environment, run_tool
 
 _HERE = Path(__file__).parent
 REQUIREMENTS = _HERE / "peers" / "requirements.txt"
@@ -28,19 +28,7 @@ def peers_python(cache_dir: Path, requirements: Path = REQUIREMENTS) -> Path:
         When uv is missing or a package cannot be installed.
 
     """
-    wanted = requirements.read_bytes() + sys.version.encode()
-    target = cache_dir / f"bench-venv-{hashlib.sha256(wanted).hexdigest()[:12]}"
-    python = target / "bin" / "python"
-    if (target / "complete").exists():
-        return python
-    beside = Path(sys.executable).with_name("uv")
-    uv = str(beside) if beside.exists() else shutil.which("uv")
-    if uv is None:
-        raise DependencyError("the peers' environment is made with uv; install it (deploy/local/setup does)")
-    _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(target)], "the peers' environment")
-    _run([uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(requirements)], "the peers' packages")
-    (target / "complete").touch()
-    return python
+    return environment(cache_dir, "bench", ["-r", str(requirements)], requirements.read_bytes())
 
 
 def streams_jars(cache_dir: Path) -> Path:
@@ -64,10 +52,8 @@ def streams_jars(cache_dir: Path) -> Path:
     cache_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".streams-") as scratch:
         jars = Path(scratch) / "jars"
-        _run(
-            [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"],
-            "Kafka Streams' jars",
-        )
+        fetch = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
+        run_tool(fetch, "fetching Kafka Streams' jars", Path(scratch), _TIMEOUT_S)
         jars.rename(target)
     return target
 
@@ -89,13 +75,3 @@ from importlib.metadata import version
 for name in ("quixstreams", "bytewax", "confluent-kafka"):
     print(name, version(name))
 """
-
-
-def _run(command: list[str], what: str) -> None:
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S)
-    except subprocess.CalledProcessError as error:
-        lines = [line for line in f"{error.stdout}\n{error.stderr}".splitlines() if line.strip()]
-        raise DependencyError(f"{what} cannot be installed: {' | '.join(lines[:3])}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DependencyError(f"{what} cannot be installed: {error}") from error
