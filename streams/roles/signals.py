@@ -20,8 +20,8 @@ from streams.topics import full_name
 _WATCH_S = 0.5
 #: Share of the interval at which signals are published that their events may wait to be fetched together.
 _FETCH_PAUSE_SHARE = 0.1
-#: Between pieces of a fit: some 500 items a second, because workers take in every one of them on the loop that lists
-#: wait for.
+#: Between pieces of a fit: some 500 items a second. Workers read every one of them on the loop that lists wait for; all
+#: 8,000 at once had lists wait for a fifth of a second.
 _FIT_PAUSE_S = 0.1
 #: Where roles share a machine, lists go before signals, which are published in a burst each second.
 _NICE = 10

@@ -91,14 +91,6 @@ def fit_histories(histories: Histories, settings: Settings, partitions: int) -> 
     return Fit(ids, item_partitions(ids, partitions), weights)
 
 
-def _stand_back() -> None:
-    """Leave this thread only what nothing else wants of a core: nobody waits for a fit. Linux has this by thread."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-    # A thread of the lowest priority still keeps a core to the end of its slice, some milliseconds, when another wakes;
-    # an idle one is put off at once.
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
 class Fitter:
     """
     A thread that follows `item-events` and fits.
@@ -139,8 +131,9 @@ class Fitter:
             self._thread.join(deadline_s)
 
     def _run(self) -> None:
+        # One core at most, and only what nothing else wants of it: nobody waits for a fit. Linux has this by thread.
         torch.set_num_threads(1)
-        _stand_back()
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         try:
             # Fits take minutes at most; a day is the longest silence that librdkafka allows.
             consumer = reader(
