@@ -20,9 +20,6 @@ from streams.topics import full_name
 _WATCH_S = 0.5
 #: Share of the interval at which signals are published that their events may wait to be fetched together.
 _FETCH_PAUSE_SHARE = 0.1
-#: Between pieces of a fit: some 500 items a second. Workers read every one of them on the loop that lists wait for; all
-#: 8,000 at once had lists wait for a fifth of a second.
-_FIT_PAUSE_S = 0.1
 #: Where roles share a machine, lists go before signals, which are published in a burst each second.
 _NICE = 10
 
@@ -93,7 +90,7 @@ async def _publish(fit: Fit, runtime: Runtime) -> None:
         for records in work.fitted(fit):
             owner.send(records)
             # Others may run between the pieces; a partition that was lost meanwhile takes and sends nothing more.
-            await asyncio.sleep(_FIT_PAUSE_S)
+            await asyncio.sleep(0)
             if runtime.owners.get(owner.partition) is not owner:
                 work.fit = None
                 break
