@@ -8,7 +8,6 @@ rows may be given out at any time, because a `View` does not see them.
 from __future__ import annotations
 
 import bisect
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.neighbours import Related, damping
+from models.neighbours import Related
 from models.quantisation import Quantised
 from streams import metrics
 from streams.catalogue.attributes import ItemAttributes
+from streams.catalogue.demand import Demand
 from streams.catalogue.ids import ItemIds, ItemNames
 from streams.catalogue.neighbours import Neighbours
 from streams.catalogue.records import (
@@ -107,13 +107,9 @@ class Catalogue:
         self.in_stock = np.zeros(_FIRST_CAPACITY, np.bool_)
         self.trend: Floats = np.zeros(_FIRST_CAPACITY, np.float32)
         self.changed_at = np.zeros(_FIRST_CAPACITY, np.int64)
-        # log2(mass) + ref / half-life compares masses of different times without a clock: both decay alike.
-        self._demand = np.full(_FIRST_CAPACITY, -np.inf, np.float64)
+        self._demand = Demand(_FIRST_CAPACITY, half_life_popularity_s * 1000.0)
         self._space = VectorSpace(None, dim or 0, _FIRST_CAPACITY)
         self._staged: VectorSpace | None = None
-        self._half_life_ms = half_life_popularity_s * 1000.0
-        self._popularity: Floats | None = None
-        self._damping: Floats = np.empty((0, 2), np.float32)
         self._ids = ItemIds()
         self._items: dict[str, Item | None] = {}
         self._sightings: dict[str, Item] = {}
@@ -152,13 +148,7 @@ class Catalogue:
     @property
     def popularity(self) -> Floats:
         """Decayed popularity (capacity,) float32, 1 for the most popular item."""
-        popularity = self._popularity
-        if popularity is None:
-            top = self._demand.max()
-            relative = np.exp2(self._demand - top) if math.isfinite(top) else np.zeros(len(self._demand))
-            popularity = self._popularity = relative.astype(np.float32)
-            self._damping = damping(popularity)
-        return popularity
+        return self._demand.popularity
 
     @property
     def order(self) -> npt.NDArray[np.int64]:
@@ -185,7 +175,7 @@ class Catalogue:
             self.vectors[:count],
             self.coded.first(count),
             self.popularity[:count],
-            Related(self.neighbours.family, self.followers.family, self._damping),
+            Related(self.neighbours.family, self.followers.family, self._demand.damping),
             self.attributes.first(count),
             self.listed[:count] & self.in_stock[:count],
             self.order,
@@ -313,11 +303,8 @@ class Catalogue:
     def set_signals(self, item_id: str, popularity_mass: float, ref_ts_ms: int, trend: float = 0.0) -> None:
         """Take an item's decayed mass as it was at `ref_ts_ms`, and its trend."""
         row = self.row(item_id)
-        self._demand[row] = (
-            math.log2(popularity_mass) + ref_ts_ms / self._half_life_ms if popularity_mass > 0 else -math.inf
-        )
+        self._demand.set(row, popularity_mass, ref_ts_ms)
         self.trend[row] = trend
-        self._popularity = None
         self.revision += 1
         self.signals_revision += 1
 
@@ -407,5 +394,4 @@ class Catalogue:
         self.in_stock = doubled(self.in_stock, 0)
         self.trend = doubled(self.trend, 0)
         self.changed_at = doubled(self.changed_at, 0)
-        self._demand = doubled(self._demand, -math.inf)
-        self._popularity = None
+        self._demand.grow(2 * more)
