@@ -171,11 +171,11 @@ def _at(found: _Found, places: npt.NDArray[np.int64]) -> _Found:
 
 def _barred(users: Users, weights: Weights, rows: int, room: Room, stamp: int) -> Barred:
     """Return what may not be listed for each user: what is excluded, and their whole history if that is to stay out."""
-    owned, excluded, events = users.owned, users.excluded, users.events
-    columns = np.empty(len(excluded.items) + len(owned.items) + len(events.items), np.int32)
+    owned, excluded = users.owned, users.excluded
+    columns = np.empty(len(excluded.items) + len(owned.items), np.int32)
     ends = np.empty(len(users.parameters), np.int64)
     used = _bar(
-        owned, excluded, events, users.now_ms, weights.exclude_seen, weights.repurchase_ms, rows, room.bought, stamp,
+        owned, excluded, users.now_ms, weights.exclude_seen, weights.repurchase_ms, rows, room.bought, stamp,
         columns, ends,
     )  # fmt: skip
     return Barred(columns[:used], ends)
@@ -183,7 +183,7 @@ def _barred(users: Users, weights: Weights, rows: int, room: Room, stamp: int) -
 
 @compiled
 def _bar(
-    owned: Owned, excluded: Excluded, events: Events, now_ms: npt.NDArray[np.int64],
+    owned: Owned, excluded: Excluded, now_ms: npt.NDArray[np.int64],
     exclude_seen: npt.NDArray[np.bool_], repurchase_ms: npt.NDArray[np.float64], rows: int,
     bought: npt.NDArray[np.int64], stamp: int, columns: npt.NDArray[np.int32], ends: npt.NDArray[np.int64],
 ) -> int:  # fmt: skip
@@ -203,10 +203,6 @@ def _bar(
             due = now_ms[user] - excluded.ts_ms[place] >= repurchase_ms[user]
             if not (due and 0 <= item < rows and bought[item] == stamp + user):
                 columns[used] = item
-                used += 1
-        if exclude_seen[user]:
-            for place in range(events.ends[user - 1] if user else 0, events.ends[user]):
-                columns[used] = events.items[place]
                 used += 1
         ends[user] = used
     return used

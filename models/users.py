@@ -18,12 +18,12 @@ Ints = npt.NDArray[np.int64]
 
 class Owned(NamedTuple):
     """
-    The items that n users interacted with, each once, those of one user behind those of another.
+    The items that n users interacted with, those of the recent events among them, each once for a user.
 
     Attributes
     ----------
     items
-        (o,) int32, rows.
+        (o,) int32, rows; those of one user behind those of another.
     masses
         (o,) float64, what the user's events add to the long interest vector, decayed to the newest event.
     bought

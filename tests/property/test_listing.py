@@ -67,6 +67,8 @@ def cases(draw: st.DrawFn) -> Case:
     kinds, ages = st.integers(0, 3), st.integers(0, 10**8)
     happened = draw(st.lists(st.tuples(st.integers(0, ITEMS), kinds, ages), max_size=12))
     owned = draw(st.dictionaries(items, st.tuples(st.floats(0.125, 8), st.booleans()), max_size=6))
+    for item, _, _ in happened:
+        owned.setdefault(item, (1.0, False))
     return Case(
         unit(random.standard_normal((ITEMS, DIM)).astype(np.float32)),
         random.random(ITEMS).astype(np.float32),
@@ -243,7 +245,7 @@ def test_lists_are_those_of_plain_loops(case: Case) -> None:
 @given(cases())
 def test_an_event_taken_away_costs_what_is_stated(case: Case) -> None:
     """With the lengths, the scales and the places of the other events held, a named event's share is what it adds."""
-    case = case._replace(owned=[])
+    case = case._replace(owned=[(item, 0.0, False) for item in {item for item, _, _ in case.happened}])
     made, scale = listed(case), scales(case)
     for place, item in enumerate(made.items[0].tolist()):
         near, _, spoken = personal(case, item) if item >= 0 else (0.0, 0.0, [0.0])

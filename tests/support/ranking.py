@@ -38,11 +38,16 @@ def users_of(asked: Sequence[Asked], catalogue: Catalogue) -> Users:
         np.array([ts_ms for ts_ms, _, _ in happened], np.int64),
         np.cumsum([len(one.recent) for one in asked], dtype=np.int64),
     )
+    # What was met recently is owned, at no weight here.
+    met = [list(dict.fromkeys(item_id for _, item_id, _ in one.recent)) for one in asked]
+    items = catalogue.rows([item_id for ids in met for item_id in ids])
+    ends = np.cumsum([len(ids) for ids in met], dtype=np.int64)
+    owned = Owned(items, np.zeros(len(items)), np.zeros(len(items), np.bool_), ends)
     found = catalogue.find([item_id for ids in excluded for item_id in ids]).astype(np.int32)
     return Users(
         np.stack([np.stack([one.short, one.long, one.negative]) for one in asked], axis=1),
         events,
-        Owned(np.empty(0, np.int32), np.empty(0, np.float64), np.empty(0, np.bool_), np.zeros(len(asked), np.int64)),
+        owned,
         Excluded(found, np.zeros(len(found), np.int64), np.cumsum([len(ids) for ids in excluded], dtype=np.int64)),
         np.array([one.now_ms for one in asked], np.int64),
         [one.parameters for one in asked],
