@@ -57,6 +57,16 @@ def serve(slab: Slab, served: Ranked, events: int, newest_ms: int) -> None:
     slab.serve(row, LastList(events, newest_ms, items, newest_ms, events, served.price_marks))
 
 
+def served_once() -> tuple[Catalogue, Slab, Ranked]:
+    """Return a shop, its user after one event, and the list that was served."""
+    catalogue = stocked()
+    slab = Slab(SETTINGS, catalogue)
+    click(slab, 3, 0)
+    first = ranked(slab, catalogue)
+    serve(slab, first, 1, START_MS)
+    return catalogue, slab, first
+
+
 def restored(slab: Slab, catalogue: Catalogue) -> Slab:
     """Return what another worker reads back of the user."""
     other = Slab(SETTINGS, catalogue)
@@ -66,11 +76,7 @@ def restored(slab: Slab, catalogue: Catalogue) -> Slab:
 
 def test_a_list_outlives_restarts_and_changed_scores() -> None:
     """Without an event the list stays, whatever becomes of popularity, and for a worker that read the state back."""
-    catalogue = stocked()
-    slab = Slab(SETTINGS, catalogue)
-    click(slab, 3, 0)
-    first = ranked(slab, catalogue)
-    serve(slab, first, 1, START_MS)
+    catalogue, slab, first = served_once()
     for number in range(0, ITEMS, 3):
         catalogue.set_signals(f"i{number}", 1_000.0 + number, START_MS)
 
@@ -81,11 +87,7 @@ def test_a_list_outlives_restarts_and_changed_scores() -> None:
 
 def test_an_event_moves_no_more_than_the_budget() -> None:
     """After an event of quite another kind at most a third of the list is new; and the same after a restart."""
-    catalogue = stocked()
-    slab = Slab(SETTINGS, catalogue)
-    click(slab, 3, 0)
-    first = ranked(slab, catalogue)
-    serve(slab, first, 1, START_MS)
+    catalogue, slab, first = served_once()
     opposite = int(np.argmin(catalogue.vectors[:ITEMS] @ catalogue.vectors[3]))
     click(slab, opposite, 60_000)
     second = ranked(slab, catalogue)
@@ -99,11 +101,7 @@ def test_an_event_moves_no_more_than_the_budget() -> None:
 
 def test_forced_breaks_change_only_their_places() -> None:
     """An item out of stock leaves at once, one of another price must earn its place; nothing else moves."""
-    catalogue = stocked()
-    slab = Slab(SETTINGS, catalogue)
-    click(slab, 3, 0)
-    first = ranked(slab, catalogue)
-    serve(slab, first, 1, START_MS)
+    catalogue, slab, first = served_once()
     sold_out, dearer = first.item_ids[2], first.item_ids[19]
     catalogue.upsert_item(Item(sold_out, brand="b0", price=1.0, in_stock=False))
     catalogue.upsert_item(Item(dearer, brand="b0", price=5_000.0))
