@@ -57,6 +57,10 @@ ENCODER_TOKENS = Counter("freshet_encoder_tokens_total", "Tokens encoded, paddin
 ENCODER_TRUNCATED = Counter("freshet_encoder_truncated_total", "Texts cut at the model's limit.")
 SIGNAL_EVENTS = Counter("freshet_signal_events_total", "Item events folded by the signals worker.")
 SIGNALS_PUBLISHED = Counter("freshet_signals_published_total", "Records published to item-signals.")
+NEIGHBOURS_PUBLISHED = Counter("freshet_neighbours_published_total", "Records published to item-neighbours.")
+ITEMS_WAITING = Gauge(
+    "freshet_items_waiting", "Items whose state and neighbours wait for their turn to be written.", ["partition"]
+)
 USERS_COOLED = Counter("freshet_users_cooled_total", "Users who left the columns and stay as their record.")
 USERS_FORGOTTEN = Counter("freshet_users_forgotten_total", "Users whose state was given up, by reason.", ["reason"])
 HOT_USERS = Gauge("freshet_hot_users", "Users in columns, with their vectors.")

@@ -17,8 +17,7 @@ class Demand:
     Decayed masses of catalogue rows.
 
     >>> demand = Demand(2, half_life_ms=1_000.0)
-    >>> demand.set(0, mass=4.0, ref_ts_ms=0)
-    >>> demand.set(1, mass=4.0, ref_ts_ms=1_000)
+    >>> demand.set([0, 1], masses=[4.0, 4.0], ref_ts_ms=[0, 1_000])
     >>> demand.popularity.tolist()
     [0.5, 1.0]
     """
@@ -39,9 +38,11 @@ class Demand:
         """What weights towards items are multiplied with, (capacity, 2); see `models.neighbours.damping`."""
         return self._tell()[1]
 
-    def set(self, row: int, mass: float, ref_ts_ms: int) -> None:
-        """Take a row's mass as it was at a time; 0 is no demand."""
-        self._demand[row] = math.log2(mass) + ref_ts_ms / self._half_life_ms if mass > 0 else -math.inf
+    def set(self, rows: npt.ArrayLike, masses: npt.ArrayLike, ref_ts_ms: npt.ArrayLike) -> None:
+        """Take the masses (n,) of rows (n,) as they were at times (n,); 0 is none; the last told of a row counts."""
+        known = np.asarray(masses, np.float64)
+        logs = np.log2(known, out=np.full(known.shape, -np.inf), where=known > 0)
+        self._demand[np.asarray(rows)] = logs + np.asarray(ref_ts_ms, np.float64) / self._half_life_ms
         self._told = None
 
     def grow(self, capacity: int) -> None:

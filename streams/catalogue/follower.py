@@ -44,8 +44,8 @@ class Follower:
     """
     Reads the catalogue's topics from their beginning, and then for ever.
 
-    These are `items`, `item-vectors`, `item-signals`, `experiments`, `models`, and `item-sightings` where the settings
-    accept items from events.
+    These are `items`, `item-vectors`, `item-signals`, `item-neighbours`, `experiments`, `models`, and `item-sightings`
+    where the settings accept items from events.
     `models` is read to its end first: its record `served` names the vector space whose vectors count. When it
     changes, `item-vectors` is read again from its beginning: the new space is staged beside the old one, whose new
     vectors are still handed over, and `SwitchSpace` follows once the end of every partition was reached. So lists are
@@ -72,7 +72,7 @@ class Follower:
         self._settings = settings
         self._on_batch = on_batch
         self._clock = clock
-        followed = ["items", "item-vectors", "item-signals", "experiments", "models"]
+        followed = ["items", "item-vectors", "item-signals", "item-neighbours", "experiments", "models"]
         if settings.accept_items_from_events:
             followed.append("item-sightings")
         self._names = {full_name(settings, name): name for name in followed}

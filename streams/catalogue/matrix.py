@@ -28,6 +28,7 @@ from streams.catalogue.records import (
     ItemGone,
     ItemSource,
     ItemTold,
+    NeighboursTold,
     SignalsGone,
     SignalsTold,
     StageSpace,
@@ -39,7 +40,8 @@ from streams.catalogue.space import VectorSpace
 from streams.catalogue.view import View
 from streams.wire.items import Item
 from streams.wire.models import Served
-from streams.wire.signals import Neighbour
+from streams.wire.neighbours import ItemNeighbours
+from streams.wire.signals import ItemSignals
 
 Floats = npt.NDArray[np.float32]
 
@@ -300,35 +302,44 @@ class Catalogue:
         self.changed_at[old.has_vector | new.has_vector] = self.revision
         return [self.item_id(row) for row in np.flatnonzero(new.has_vector & ~old.has_vector).tolist()]
 
-    def set_signals(self, item_id: str, popularity_mass: float, ref_ts_ms: int, trend: float = 0.0) -> None:
-        """Take an item's decayed mass as it was at `ref_ts_ms`, and its trend."""
-        row = self.row(item_id)
-        self._demand.set(row, popularity_mass, ref_ts_ms)
-        self.trend[row] = trend
+    def set_signals(self, told: Sequence[ItemSignals]) -> None:
+        """Take the demand for items, of an item that is told twice the last."""
+        rows = self.rows([signals.item_id for signals in told])
+        self._demand.set(rows, [signals.popularity for signals in told], [signals.ref_ts for signals in told])
+        self.trend[rows] = [signals.trend for signals in told]
         self.revision += 1
         self.signals_revision += 1
+
+    def set_neighbours(self, told: ItemNeighbours) -> None:
+        """Take what goes with an item, in place of what did."""
+        row = self.row(told.item_id)
+        for family, pairs in ((self.followers, told.followers), (self.neighbours, told.neighbours)):
+            family.set(row, self.rows([name for name, _ in pairs]), [weight for _, weight in pairs])
 
     def apply(self, records: Iterable[CatalogueRecord]) -> Applied:
         """Take a batch of followed records in order and tell what changed."""
         applied = Applied()
         vectors: dict[str, None] = {}
+        signals: list[ItemSignals] = []
         for record in records:
             match record:
                 case VectorTold() | VectorGone() | StageSpace() | SwitchSpace():
                     self._apply_vectors(record, vectors)
                 case SignalsTold(signals=told):
-                    self.set_signals(told.item_id, told.popularity, told.ref_ts, told.trend)
-                    self._set_neighbours(told.item_id, told.followers, told.neighbours)
+                    signals.append(told)
+                case SignalsGone(item_id=item_id):
+                    signals.append(ItemSignals(item_id, 0.0, 0, 0.0, 0))
+                case NeighboursTold(neighbours=neighbours):
+                    self.set_neighbours(neighbours)
                 case ItemTold(item=item, source=source):
                     if self.upsert_item(item, source) and (card := self.card(item.item_id)) is not None:
                         applied.cards.append(card)
                 case ItemGone(item_id=item_id, source=source):
                     self.delete_item(item_id, source)
-                case SignalsGone(item_id=item_id):
-                    self.set_signals(item_id, 0.0, 0)
-                    self._set_neighbours(item_id)
                 case ExperimentTold():
                     applied.experiments.append(record)
+        if signals:
+            self.set_signals(signals)
         applied.vectors.extend(vectors)
         metrics.CATALOGUE_ITEMS.labels("listed").set(int(self.listed.sum()))
         metrics.CATALOGUE_ITEMS.labels("with_vector").set(int(self.has_vector.sum()))
@@ -355,13 +366,6 @@ class Catalogue:
             case SwitchSpace():
                 changed.clear()
                 changed.update(dict.fromkeys(self.switch()))
-
-    def _set_neighbours(
-        self, item_id: str, followers: Sequence[Neighbour] = (), neighbours: Sequence[Neighbour] = ()
-    ) -> None:
-        row = self.row(item_id)
-        for family, told in ((self.followers, followers), (self.neighbours, neighbours)):
-            family.set(row, self.rows([name for name, _ in told]), [weight for _, weight in told])
 
     def _list(self, item_id: str, before: Item | None) -> bool:
         card = self.card(item_id)

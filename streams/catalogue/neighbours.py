@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.neighbours import Family
-from streams.wire.signals import MAX_NEIGHBOURS
+from streams.wire.neighbours import MAX_NEIGHBOURS
 
 Rows = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]

@@ -11,6 +11,7 @@ from streams.errors import RecordFormatError
 from streams.wire.items import Item, decode_item
 from streams.wire.limits import Rejected
 from streams.wire.models import Served
+from streams.wire.neighbours import ItemNeighbours, decode_item_neighbours
 from streams.wire.signals import ItemSignals, decode_item_signals
 from streams.wire.vectors import decode_vector, split_vector_key
 
@@ -71,6 +72,12 @@ class SignalsGone(msgspec.Struct, frozen=True):
     item_id: str
 
 
+class NeighboursTold(msgspec.Struct, frozen=True):
+    """What goes with an item."""
+
+    neighbours: ItemNeighbours
+
+
 class ExperimentTold(msgspec.Struct, frozen=True):
     """A record of `experiments` as it came; None is a tombstone. `streams.experiments` checks it."""
 
@@ -87,6 +94,7 @@ CatalogueRecord = (
     | SwitchSpace
     | SignalsTold
     | SignalsGone
+    | NeighboursTold
     | ExperimentTold
 )
 
@@ -125,11 +133,14 @@ def decode_record(
     name = _text(key)
     if topic == "experiments":
         return ExperimentTold(name, value)
+    if topic == "item-neighbours":
+        neighbours = ItemNeighbours(name) if value is None else decode_item_neighbours(value)
+        _check_key(name, neighbours.item_id)
+        return NeighboursTold(neighbours)
     if value is None:
         return SignalsGone(name)
     signals = decode_item_signals(value)
-    if signals.item_id != name:
-        raise RecordFormatError("the key is not the item_id")
+    _check_key(name, signals.item_id)
     return SignalsTold(signals)
 
 
@@ -159,6 +170,11 @@ def _decode_vector(
     if not abs(length - 1.0) <= _UNIT_TOLERANCE:
         raise RecordFormatError(f"the vector has length {length:.4g}, not 1")
     return VectorTold(item_id, vector / np.float32(length), space is staged)
+
+
+def _check_key(key: str, item_id: str) -> None:
+    if key != item_id:
+        raise RecordFormatError("the key is not the item_id")
 
 
 def _text(key: bytes) -> str:

@@ -24,6 +24,8 @@ app = typer.Typer(name="items", help="The shop's catalogue: load, show and delet
 _MAX_TOLD = 20
 #: Neighbours shown of each family; `--json` has all.
 _MAX_NEIGHBOURS = 10
+#: What is told of an item, and the topic.
+_TOLD = {"signals": "item-signals", "neighbours": "item-neighbours"}
 #: A line with the largest item, its id and its line break.
 _MAX_LINE_BYTES = MAX_ITEM_BYTES + 1_024
 
@@ -226,8 +228,9 @@ def item_report(settings: Settings, item_id: str) -> dict[str, Any]:
     Return what Kafka holds of an item.
 
     The fields are `item_id`, `source` (`items`, or `item-sightings` while the shop says nothing), `deleted`, `item`
-    (the snapshot or None), `vectors` (fingerprint, dim, whether it is the served space), `signals` (the newest record
-    of `item-signals`, or None) and `titles` of the items it names, where Redis has their cards.
+    (the snapshot or None), `vectors` (fingerprint, dim, whether it is the served space), `signals` and `neighbours`
+    (the newest records of `item-signals` and `item-neighbours`, or None) and `titles` of the items that the latter
+    names, where Redis has their cards.
 
     Raises
     ------
@@ -239,7 +242,7 @@ def item_report(settings: Settings, item_id: str) -> dict[str, Any]:
     from streams.kafka.deadline import Deadline
     from streams.kafka.partitioner import partition_of
 
-    counts = partition_counts(settings, "items", "item-sightings", "item-vectors", "item-signals", "models")
+    counts = partition_counts(settings, "items", "item-sightings", "item-vectors", *_TOLD.values(), "models")
     deadline = Deadline(settings.kafka_timeout_s)
     key = item_id.encode()
     report: dict[str, Any] = {"item_id": item_id, "source": None, "deleted": False, "item": None}
@@ -253,18 +256,19 @@ def item_report(settings: Settings, item_id: str) -> dict[str, Any]:
         if isinstance(item, Item):
             report["item"] = item.snapshot()
         break
-    partitions = {name: partition_of(key, counts[name]) for name in ("item-vectors", "item-signals")}
-    report["vectors"] = _vectors(settings, key, partitions["item-vectors"], counts["models"], deadline)
-    signals = newest_records(settings, "item-signals", partitions["item-signals"], {key}, deadline).get(key)
-    report["signals"] = orjson.loads(signals.value()) if signals is not None and signals.value() else None
-    report["titles"] = _titles(settings, report["signals"] or {})
+    partition = partition_of(key, counts["item-vectors"])
+    report["vectors"] = _vectors(settings, key, partition, counts["models"], deadline)
+    for part, name in _TOLD.items():
+        told = newest_records(settings, name, partition_of(key, counts[name]), {key}, deadline).get(key)
+        report[part] = orjson.loads(told.value()) if told is not None and told.value() else None
+    report["titles"] = _titles(settings, report["neighbours"] or {})
     return report
 
 
-def _titles(settings: Settings, signals: dict[str, Any]) -> dict[str, str]:
+def _titles(settings: Settings, neighbours: dict[str, Any]) -> dict[str, str]:
     from streams.commands.lookup import item_titles
 
-    named = [item_id for family in ("followers", "neighbours") for item_id, _ in signals.get(family, ())]
+    named = [item_id for family in ("followers", "neighbours") for item_id, _ in neighbours.get(family, ())]
     try:
         return item_titles(settings, named)
     except DependencyError:
@@ -317,10 +321,10 @@ def _print_item(report: dict[str, Any]) -> None:
         rows["popularity"] = (
             f"{signals['popularity']:.4g} from {signals['events']} events, trend {signals['trend']:.3g}"
         )
-        for label, family in (("followed by", "followers"), ("goes with", "neighbours")):
-            heaviest = signals.get(family, ())[:_MAX_NEIGHBOURS]
-            told = (f"{report['titles'].get(item_id, item_id)} {weight:.3f}" for item_id, weight in heaviest)
-            rows[label] = ", ".join(told) or "nothing known yet"
+    for label, family in (("followed by", "followers"), ("goes with", "neighbours")):
+        heaviest = (report["neighbours"] or {}).get(family, ())[:_MAX_NEIGHBOURS]
+        told = (f"{report['titles'].get(item_id, item_id)} {weight:.3f}" for item_id, weight in heaviest)
+        rows[label] = ", ".join(told) or "nothing known yet"
     for name, value in rows.items():
         shown = value if isinstance(value, bytes) else str(value)
         table.add_row(name, _plain(printable(shown)))

@@ -2,10 +2,10 @@
 Freshet under evaluation: what the worker and the signals role run, in virtual time, without Kafka or Redis.
 
 Every step is theirs: events are records in the wire format, folded by `InterestPartition`; its `item-events` records
-go to `SignalsPartition` and to the fitter's histories; their `item-signals` records are decoded and applied to the
-catalogue as the follower does it, and `Ranker` makes the lists. Only what carries the records is missing: there is one
-partition of everything, and signals are published when a list is asked for next, no more often in virtual time than
-the role does.
+go to `SignalsPartition` and to the fitter's histories; their `item-signals` and `item-neighbours` records are decoded
+and applied to the catalogue as the follower does it, and `Ranker` makes the lists. Only what carries the records is
+missing: there is one partition of everything, and signals are published when a list is asked for next, no more often in
+virtual time than the role does.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Live:
         self._topics = [full_name(settings, name) for name in EVENT_TYPES]
         self._events_topic = full_name(settings, "item-events")
         self._refused_topic = full_name(settings, "dead-letters")
-        self._signals_topic = full_name(settings, "item-signals")
+        self._told_in = {full_name(settings, name): name for name in ("item-signals", "item-neighbours")}
         definitions = load_file(settings.experiments_file) if settings.experiments_file else []
         self._experiments = Experiments(definitions, load_ranking(settings.ranking_file))
         self._rankers: dict[int, Ranker] = {}
@@ -163,10 +163,11 @@ class Live:
 
     def fit(self) -> None:
         """Publish all that is known of items, and fit item-to-item weights to it unless the settings turn fits off."""
-        self._publish(self.signals.gather())
         if self._settings.neighbours_refit_interval_s and len(self._fitter.histories):
-            for records in self.signals.fitted(fit_histories(self._fitter.histories, self._settings, 1)):
-                self._publish(records)
+            self.signals.take_fit(fit_histories(self._fitter.histories, self._settings, 1))
+        self._publish(self.signals.gather())
+        while self.signals.waits:
+            self._publish(self.signals.gather())
 
     def _commit_signals(self, now_ms: int) -> None:
         """Publish what is known of items where that was last done as long ago as the signals role waits."""
@@ -208,8 +209,9 @@ class Live:
 
     def _publish(self, records: Iterable[OutRecord]) -> None:
         """Apply what is published of items; the changelog is for a restart, which never comes."""
-        told = ((record.key, record.value) for record in records if record.topic == self._signals_topic)
-        self._apply("item-signals", told)
+        told = [(self._told_in.get(record.topic), record.key, record.value) for record in records]
+        for name in self._told_in.values():
+            self._apply(name, ((key, value) for topic, key, value in told if topic == name))
 
     def _apply(self, topic: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
         decoded = (decode_record(topic, key, value, None) for key, value in records)

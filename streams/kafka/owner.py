@@ -56,6 +56,10 @@ class Work(Protocol):
     #: Kafka's name of the topic this state is restored from.
     changelog: str
 
+    @property
+    def waits(self) -> bool:
+        """Whether a commit is due though nothing was folded since the last."""
+
     def restore(self, messages: Sequence[Message]) -> None:
         """Take in changelog records, in offset order."""
 
@@ -351,7 +355,7 @@ class Owner:
             if self._leaving:
                 # The last commit. A list that is not here yet will be owed by whoever goes on: `gather` says so.
                 self.state = "closed"
-            if not self._dirty or self._shut:
+            if not (self._dirty or self.work.waits) or self._shut:
                 return
             # Step 1.
             started = time.monotonic()

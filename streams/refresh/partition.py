@@ -261,6 +261,11 @@ class InterestPartition:
 
     # Committing
 
+    @property
+    def waits(self) -> bool:
+        """A commit writes all that was folded."""
+        return False
+
     def gather(self) -> Iterable[OutRecord | OutRecords]:
         """Return the changed users' records, and what the folded events caused; copied now, made when iterated."""
         records, self._out = self._out, []

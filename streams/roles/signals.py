@@ -11,12 +11,12 @@ from models.prebuilt import take_prebuilt
 from streams.kafka.admin import require_topics, topic_partitions
 from streams.kafka.runtime import Runtime, run_role
 from streams.settings import Settings
-from streams.signals.fitting import Fit, Fitter
+from streams.signals.fitting import Fitter
 from streams.signals.partition import SignalsPartition
 from streams.signals.warm import warm
 from streams.topics import full_name
 
-#: How often it is looked whether a partition has yet to publish the newest fit.
+#: How often it is looked whether a partition has yet to take the newest fit.
 _WATCH_S = 0.5
 #: Share of the interval at which signals are published that their events may wait to be fetched together.
 _FETCH_PAUSE_SHARE = 0.1
@@ -73,27 +73,17 @@ class Signals:
 
 
 async def _hand_over(fitter: Fitter, runtime: Runtime) -> None:
-    """Publish the newest fit in every partition, also in those taken later."""
+    """Give the newest fit to every partition, also to those taken later."""
     while True:
         await asyncio.sleep(_WATCH_S)
         if fitter.error is not None:
             raise fitter.error
-        if (fit := fitter.latest) is not None:
-            await _publish(fit, runtime)
-
-
-async def _publish(fit: Fit, runtime: Runtime) -> None:
-    for owner in list(runtime.owners.values()):
-        work = owner.work
-        if owner.state != "live" or not isinstance(work, SignalsPartition) or work.fit is fit:
+        if (fit := fitter.latest) is None:
             continue
-        for records in work.fitted(fit):
-            owner.send(records)
-            # Others may run between the pieces; a partition that was lost meanwhile takes and sends nothing more.
-            await asyncio.sleep(0)
-            if runtime.owners.get(owner.partition) is not owner:
-                work.fit = None
-                break
+        for owner in runtime.owners.values():
+            work = owner.work
+            if owner.state == "live" and isinstance(work, SignalsPartition) and work.fit is not fit:
+                work.take_fit(fit)
 
 
 def run(settings: Settings) -> None:

@@ -3,7 +3,8 @@ Records of the signals worker's changelog `signal-state`.
 
 All of them are MessagePack behind the sealed head of `streams.wire.signals`. An item has up to three, so that each is
 written only when it changed: its demand (key: the item id, magic `FS`), its followers (magic `FF`) and its fitted
-neighbours (magic `FN`), whose keys are the item id behind a prefix that no item id can begin with.
+neighbours (magic `FN`), whose keys are the item id behind a prefix that no item id can begin with. Batches of
+`item-events` whose items are not written yet lie there as they came (magic `FB`; `streams.signals.journal`).
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from models.decay import KEPT_EPOCHS, MAX_SUM
 from models.heavy_hitters import KEPT
 from streams.errors import RecordFormatError
 from streams.signals.popularity import ItemDemand
-from streams.wire.signals import MAX_NEIGHBOURS, Neighbour, seal, unseal
+from streams.wire.neighbours import MAX_NEIGHBOURS, Neighbour
+from streams.wire.signals import seal, unseal
 
 FOLLOWERS_PREFIX = b"\x00followers:"
 NEIGHBOURS_PREFIX = b"\x00neighbours:"
 
-_DEMAND, _FOLLOWERS, _NEIGHBOURS = b"FS", b"FF", b"FN"
+_DEMAND, _FOLLOWERS, _NEIGHBOURS, _BATCHES = b"FS", b"FF", b"FN", b"FB"
 _VERSION = 1
 #: Half-lives since 1970: more is no time, whatever the half-life.
 _MAX_EPOCH = 2**50
@@ -34,6 +36,7 @@ _encoder = msgspec.msgpack.Encoder()
 _demand_decoder = msgspec.msgpack.Decoder(tuple[int, int, _Sums, _Sums])
 _followers_decoder = msgspec.msgpack.Decoder(tuple[int, float, list[str], bytes, bytes])
 _neighbours_decoder = msgspec.msgpack.Decoder(list[Neighbour])
+_batches_decoder = msgspec.msgpack.Decoder(list[bytes])
 
 
 class FollowersState(NamedTuple):
@@ -146,3 +149,29 @@ def decode_neighbours(record: bytes) -> tuple[Neighbour, ...]:
     if len(neighbours) > MAX_NEIGHBOURS:
         raise RecordFormatError(f"an item has {len(neighbours)} neighbours, {MAX_NEIGHBOURS} are kept")
     return neighbours
+
+
+def encode_batches(batches: list[bytes]) -> bytes:
+    """
+    Return the record value of batches of `item-events`, each as its record there.
+
+    >>> decode_batches(encode_batches([b"one", b"other"]))
+    [b'one', b'other']
+    """
+    return seal(_BATCHES, _VERSION, _encoder.encode(batches))
+
+
+def decode_batches(record: bytes) -> list[bytes]:
+    """
+    Read the record value of batches of `item-events`.
+
+    Raises
+    ------
+    RecordFormatError
+        When the record is cut, altered or of another version; the batches themselves are not looked at.
+
+    """
+    try:
+        return _batches_decoder.decode(unseal(record, _BATCHES, _VERSION, "batches of item events"))
+    except msgspec.DecodeError as error:
+        raise RecordFormatError(f"batches of item events cannot be read: {error}") from error

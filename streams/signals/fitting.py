@@ -30,7 +30,8 @@ from streams.signals.histories import Histories
 from streams.signals.popularity import demand_weights
 from streams.signals.routing import item_partitions
 from streams.topics import full_name
-from streams.wire.signals import MAX_NEIGHBOURS, Neighbour, decode_item_events
+from streams.wire.neighbours import MAX_NEIGHBOURS, Neighbour
+from streams.wire.signals import decode_item_events
 
 _LOG = structlog.get_logger(__name__)
 

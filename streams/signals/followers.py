@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from models.decay import epoch_shares
 from models.heavy_hitters import Counted, HeavyHitters
-from streams.wire.signals import MAX_NEIGHBOURS, PREVIOUS, Neighbour
+from streams.wire.neighbours import MAX_NEIGHBOURS, Neighbour
+from streams.wire.signals import PREVIOUS
 
 Ints = npt.NDArray[np.int64]
 

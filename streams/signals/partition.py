@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import structlog
 from confluent_kafka import Message
@@ -23,6 +24,7 @@ from streams.signals.codec import (
     FOLLOWERS_PREFIX,
     NEIGHBOURS_PREFIX,
     FollowersState,
+    decode_batches,
     decode_followers,
     decode_neighbours,
     decode_signal_state,
@@ -33,25 +35,40 @@ from streams.signals.codec import (
 from streams.signals.fitting import Fit
 from streams.signals.followers import Followers, heaviest
 from streams.signals.items import ItemTable
+from streams.signals.journal import BATCHES_PREFIX, Journal
 from streams.signals.popularity import ItemDemand, Popularity, demand_weights
 from streams.topics import full_name
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.limits import Rejected
+from streams.wire.neighbours import ItemNeighbours, encode_item_neighbours
 from streams.wire.signals import ItemEvents, ItemSignals, decode_item_events, encode_item_signals
+
+Ints = npt.NDArray[np.int64]
 
 _LOG = structlog.get_logger(__name__)
 
-#: Items of a fit that are published in one go: some 10 ms on the loop.
-_FIT_CHUNK = 200
-
 
 class _Item(NamedTuple):
-    """A copy of what is kept of an item; its fitted neighbours as their record."""
+    """
+    A copy of what is to be written of an item.
+
+    Attributes
+    ----------
+    demand, followers
+        None where the item's record has it already.
+    rules
+        The followers, to be published.
+    fitted
+        The record of its fitted neighbours, None without any; `refitted` when they are others than were written.
+
+    """
 
     item_id: str
-    demand: ItemDemand
-    followers: Counted
-    neighbours: bytes | None
+    demand: ItemDemand | None
+    followers: Counted | None
+    rules: Counted
+    fitted: bytes | None
+    refitted: bool
 
 
 class SignalsPartition:
@@ -77,12 +94,21 @@ class SignalsPartition:
         #: Fitted neighbours by row, as their records: objects would take ten times the room.
         self._neighbours: dict[int, bytes] = {}
         self._signals_topic = full_name(settings, "item-signals")
+        self._neighbours_topic = full_name(settings, "item-neighbours")
         self._dead_letters_topic = full_name(settings, "dead-letters")
         self._weights = np.array(demand_weights(settings))
         self._clock = clock
         self._epoch = 0
+        self._journal = Journal(self.changelog, partition)
+        self._written_at_s = clock()
+        #: Rows whose demand has changed since it was published, and since it was written.
+        self._untold: set[int] = set()
         self._counted: set[int] = set()
+        #: Rows whose followers have changed since they were written, and whose fit may have.
         self._learned: set[int] = set()
+        self._refitted: set[int] = set()
+        #: Place in `fit` of each row that it holds.
+        self._places: dict[int, int] = {}
         self._out: list[OutRecord] = []
 
     # Taking
@@ -102,12 +128,17 @@ class SignalsPartition:
         metrics.RESTORED.inc(len(messages))
 
     def _restore(self, key: bytes, value: bytes | None) -> None:
-        if key.startswith(FOLLOWERS_PREFIX):
+        if key.startswith(BATCHES_PREFIX):
+            if value is not None:
+                self._take_in([decode_item_events(batch) for batch in decode_batches(value)])
+                self._journal.restore(key)
+        elif key.startswith(FOLLOWERS_PREFIX):
             row = self._items.row(key.removeprefix(FOLLOWERS_PREFIX).decode())
             if value is not None:
                 state = decode_followers(value)
                 targets = self._items.numbers(state.ids).astype(np.int32)
                 self._followers.restore(row, Counted(state.epoch, state.total, targets, state.weights, state.errors))
+            self._settle(row, self._learned)
         elif key.startswith(NEIGHBOURS_PREFIX):
             row = self._items.row(key.removeprefix(NEIGHBOURS_PREFIX).decode())
             if value is None:
@@ -115,8 +146,17 @@ class SignalsPartition:
             else:
                 decode_neighbours(value)
                 self._neighbours[row] = value
-        elif value is not None:
-            self._popularity.restore(self._items.row(key.decode()), decode_signal_state(value))
+        else:
+            row = self._items.row(key.decode())
+            if value is not None:
+                self._popularity.restore(row, decode_signal_state(value))
+            self._settle(row, self._counted)
+
+    def _settle(self, row: int, changed: set[int]) -> None:
+        """Strike a row: its record, which was just restored, stands for all before it."""
+        changed.discard(row)
+        if row not in self._counted and row not in self._learned:
+            self._journal.settle(row)
 
     def opened(self, owner: Owner) -> Iterable[OutRecord]:
         """Begin a new epoch."""
@@ -130,23 +170,30 @@ class SignalsPartition:
     # Folding
 
     def fold(self, pieces: Sequence[Slice]) -> None:
-        """
-        Take in batches.
-
-        1. Decode; a batch that cannot be read becomes a dead letter.
-        2. Count the events of this partition's items.
-        3. Learn what follows this partition's items, and what they follow.
-        """
-        # Step 1.
+        """Take in batches; one that cannot be read becomes a dead letter."""
         batches: list[ItemEvents] = []
         for piece in pieces:
             for record in piece.records:
+                value = record.value or b""
                 try:
-                    batches.append(decode_item_events(record.value or b""))
+                    batches.append(decode_item_events(value))
                 except RecordFormatError as error:
                     self._refuse(piece.run.topic, record.offset, record.key, record.value, str(error))
+                else:
+                    self._journal.add(value)
+        counted = self._take_in(batches)
+        metrics.SIGNAL_EVENTS.inc(len(counted))
+        self._untold.update(counted.tolist())
+
+    def _take_in(self, batches: Sequence[ItemEvents]) -> Ints:
+        """
+        Count and learn; return the row of each event that was counted.
+
+        1. Count the events of this partition's items.
+        2. Learn what follows this partition's items, and what they follow.
+        """
         if not batches:
-            return
+            return np.empty(0, np.int64)
         numbers = [self._items.numbers(batch.ids) for batch in batches]
         item = np.concatenate([ids[batch.item] for ids, batch in zip(numbers, batches, strict=True)])
         # One more entry, so that -1 (no item) stays -1.
@@ -155,17 +202,19 @@ class SignalsPartition:
         )
         ts_ms = np.concatenate([batch.ts_ms for batch in batches])
         weights = self._weights[np.concatenate([batch.type_code for batch in batches])]
-        # Step 2.
+        # Step 1.
         rows = self._items.rows(item)
         own = rows >= 0
         self._popularity.add(rows[own], ts_ms[own], weights[own])
-        self._counted.update(np.unique(rows[own]).tolist())
-        metrics.SIGNAL_EVENTS.inc(int(own.sum()))
-        # Step 3.
+        counted = rows[own]
+        self._counted.update(counted.tolist())
+        # Step 2.
         leads = (weights > 0) & (previous >= 0).any(axis=1)
         from_rows = np.where(previous >= 0, self._items.rows(previous), -1)
         learned = self._followers.learn(item[leads], rows[leads], previous[leads], from_rows[leads], ts_ms[leads])
         self._learned.update(learned.tolist())
+        self._journal.wait(np.union1d(counted, learned).tolist())
+        return counted
 
     def _refuse(self, topic: str, offset: int, key: bytes | None, value: bytes | None, error: str) -> None:
         metrics.DEAD_LETTERS.labels("item-events", "wrong_type").inc()
@@ -176,83 +225,113 @@ class SignalsPartition:
 
     # Committing
 
+    @property
+    def waits(self) -> bool:
+        """Whether there are items to be written, though nothing came."""
+        return bool(len(self._journal))
+
     def gather(self) -> Iterable[OutRecord]:
-        """Return the changed items' state and their signals; copied now, made when iterated."""
-        records, self._out = self._out, []
-        counted, self._counted = self._counted, set()
-        learned, self._learned = self._learned, set()
-        changed = [(self._copy(row), row in counted, row in learned) for row in counted | learned]
-        metrics.SIGNALS_PUBLISHED.inc(len(changed))
-        # In one transaction: what is published is never behind what was counted.
+        """
+        Return what is to be written and published; copied now, made when iterated.
+
+        All of it is in one transaction: what is published is never behind what was counted.
+
+        1. The batches that came, into the changelog.
+        2. The demand for the items they changed, for all to read.
+        3. The records of the items that waited longest, and what goes with them, for all to read.
+        """
+        refused, self._out = self._out, []
+        # Step 1.
+        batches = self._journal.batches()
+        # Step 2.
+        untold, self._untold = self._untold, set()
+        demands = [(self._items.item_id(row), self._popularity.state(row)) for row in untold]
+        metrics.SIGNALS_PUBLISHED.inc(len(demands))
+        # Step 3.
+        now_s = self._clock()
+        elapsed_s, self._written_at_s = now_s - self._written_at_s, now_s
+        items = [self._copy(row) for row in self._journal.due(elapsed_s)]
+        metrics.ITEMS_WAITING.labels(str(self.partition)).set(len(self._journal))
         return itertools.chain(
-            records, *(self._records(copied, counted=was, learned=had) for copied, was, had in changed)
+            refused, batches, itertools.starmap(self._signals_record, demands), *map(self._records, items)
         )
 
     def _copy(self, row: int) -> _Item:
-        return _Item(
-            self._items.item_id(row), self._popularity.state(row), self._followers.state(row), self._neighbours.get(row)
+        before = self._neighbours.get(row)
+        fitted = before
+        if row in self._refitted:
+            fitted = self._fitted(row)
+            if fitted is None:
+                self._neighbours.pop(row, None)
+            else:
+                self._neighbours[row] = fitted
+        rules = self._followers.state(row)
+        item = _Item(
+            self._items.item_id(row),
+            self._popularity.state(row) if row in self._counted else None,
+            rules if row in self._learned else None,
+            rules,
+            fitted,
+            fitted != before,
         )
+        for changed in (self._counted, self._learned, self._refitted):
+            changed.discard(row)
+        return item
 
-    def _records(self, item: _Item, *, counted: bool, learned: bool) -> Iterator[OutRecord]:
+    def _fitted(self, row: int) -> bytes | None:
+        place = self._places.get(row, -1)
+        return None if self.fit is None or place < 0 else encode_neighbours(self.fit.neighbours(place))
+
+    def _records(self, item: _Item) -> Iterator[OutRecord]:
         key = item.item_id.encode()
-        if counted:
+        if item.demand is not None:
             yield OutRecord(self.changelog, key, encode_signal_state(item.demand), self.partition)
-        if learned:
+        if item.followers is not None:
             epoch, total, targets, weights, errors = item.followers
             ids = [self._items.ids[target] for target in targets.tolist()]
             value = encode_followers(FollowersState(epoch, total, ids, weights, errors))
             yield OutRecord(self.changelog, FOLLOWERS_PREFIX + key, value, self.partition)
-        yield self._signals_record(item)
+        if item.refitted:
+            yield OutRecord(self.changelog, NEIGHBOURS_PREFIX + key, item.fitted, self.partition)
+        if item.followers is not None or item.refitted:
+            metrics.NEIGHBOURS_PUBLISHED.inc()
+            told = ItemNeighbours(
+                item.item_id,
+                heaviest(item.rules, self._items.ids),
+                decode_neighbours(item.fitted) if item.fitted is not None else (),
+            )
+            yield OutRecord(self._neighbours_topic, key, encode_item_neighbours(told))
 
-    def _signals_record(self, item: _Item) -> OutRecord:
-        """Tell what is known of an item, as of its newest event."""
-        demand, newest = item.demand, item.demand.newest_ms
+    def _signals_record(self, item_id: str, demand: ItemDemand) -> OutRecord:
+        """Tell the demand for an item, as of its newest event."""
+        newest = demand.newest_ms
         signals = ItemSignals(
-            item.item_id,
+            item_id,
             self._popularity.value(demand, newest),
             newest,
             self._popularity.trend(demand, newest),
             demand.events,
-            heaviest(item.followers, self._items.ids),
-            decode_neighbours(item.neighbours) if item.neighbours is not None else (),
         )
-        return OutRecord(self._signals_topic, item.item_id.encode(), encode_item_signals(signals))
+        return OutRecord(self._signals_topic, item_id.encode(), encode_item_signals(signals))
 
     # Fitted neighbours
 
-    def fitted(self, fit: Fit) -> Iterator[list[OutRecord]]:
+    def take_fit(self, fit: Fit) -> None:
         """
-        Take the neighbours of a fit; yield what is to be sent, in pieces between which others may run.
+        Take the neighbours of a fit; its items, and those of the one before, are written and published in their turn.
 
         Items that the fit no longer holds lose their neighbours.
         """
         self.fit = fit
         places = np.flatnonzero(fit.partitions == self.partition).tolist()
-        kept = {fit.ids[place] for place in places}
-        gone = [row for row in self._neighbours if self._items.item_id(row) not in kept]
-        for begin in range(0, len(places), _FIT_CHUNK):
-            records: list[OutRecord] = []
-            for place in places[begin : begin + _FIT_CHUNK]:
-                records.extend(self._fitted(self._items.row(fit.ids[place]), encode_neighbours(fit.neighbours(place))))
-            metrics.SIGNALS_PUBLISHED.inc(len(records) // 2)
-            yield records
-        for begin in range(0, len(gone), _FIT_CHUNK):
-            yield [record for row in gone[begin : begin + _FIT_CHUNK] for record in self._fitted(row, None)]
-
-    def _fitted(self, row: int, value: bytes | None) -> Iterator[OutRecord]:
-        if value == self._neighbours.get(row):
-            return
-        if value is None:
-            del self._neighbours[row]
-        else:
-            self._neighbours[row] = value
-        yield OutRecord(self.changelog, NEIGHBOURS_PREFIX + self._items.item_id(row).encode(), value, self.partition)
-        yield self._signals_record(self._copy(row))
+        self._places = {self._items.row(fit.ids[place]): place for place in places}
+        changed = self._places.keys() | self._neighbours.keys()
+        self._refitted.update(changed)
+        self._journal.wait(changed)
 
     def suspend(self) -> None:
         """What was counted stays as it is."""
 
     def close(self) -> None:
         """Let go: the items are the next owner's."""
-        self._counted.clear()
-        self._learned.clear()
+        metrics.ITEMS_WAITING.labels(str(self.partition)).set(0)

@@ -33,8 +33,6 @@ ITEM_EVENTS_VERSION = 2
 MAX_ITEM_EVENTS = 16_384
 #: Bytes of one record, below the topic's limit of 1 MiB whatever the compression does.
 MAX_ITEM_EVENTS_BYTES = 1_000_000
-#: Neighbours of one item in one family.
-MAX_NEIGHBOURS = 64
 #: Items met just before an event that travel with it: sequence rules beyond three steps are noise.
 PREVIOUS = 3
 
@@ -96,10 +94,7 @@ class ItemEvents(NamedTuple):
     previous: npt.NDArray[np.int32]
 
 
-Neighbour = tuple[str, float]
-
-
-class ItemSignals(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class ItemSignals(msgspec.Struct, frozen=True, gc=False):
     """
     What is known of an item's demand.
 
@@ -113,11 +108,6 @@ class ItemSignals(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         Rate of the last day over the long-term rate: above 1 demand grows.
     events
         Events counted in all.
-    followers
-        (item id, share) of what followed the item in sessions, heaviest first: the share, 0 < share <= 1, of all
-        its decayed sequential rules.
-    neighbours
-        (item id, weight) of what the item speaks for by the fitted item-to-item weights, heaviest first.
 
     """
 
@@ -126,8 +116,6 @@ class ItemSignals(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     ref_ts: int
     trend: float
     events: int
-    followers: tuple[Neighbour, ...] = ()
-    neighbours: tuple[Neighbour, ...] = ()
 
 
 _rows_decoder = msgspec.msgpack.Decoder(list[ItemEvent])
@@ -332,7 +320,7 @@ def decode_item_signals(record: bytes) -> ItemSignals:
     Raises
     ------
     RecordFormatError
-        When it is not JSON of this shape, a number is negative or not finite, or there are too many neighbours.
+        When it is not JSON of this shape, or a number is negative or not finite.
 
     """
     try:
@@ -341,7 +329,4 @@ def decode_item_signals(record: bytes) -> ItemSignals:
         raise RecordFormatError(f"item signals cannot be read: {error}") from error
     if not (0 <= signals.popularity < math.inf and 0 <= signals.trend < math.inf):
         raise RecordFormatError("item signals must be finite and not negative")
-    for family in (signals.followers, signals.neighbours):
-        if len(family) > MAX_NEIGHBOURS or not all(0 < weight < math.inf and item_id for item_id, weight in family):
-            raise RecordFormatError(f"item signals have at most {MAX_NEIGHBOURS} neighbours of positive weight")
     return signals

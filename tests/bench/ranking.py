@@ -24,8 +24,9 @@ from streams.settings import Settings
 from streams.wire.events import TYPE_CODES, Event
 from streams.wire.items import Item
 from streams.wire.models import Served
+from streams.wire.neighbours import MAX_NEIGHBOURS
 from streams.wire.recommendations import AsOf, Trigger
-from streams.wire.signals import MAX_NEIGHBOURS
+from streams.wire.signals import ItemSignals
 from tests.bench.stream import job
 from tests.support.batches import batch_of
 
@@ -54,7 +55,7 @@ class _Shop:
             item_id = job.item_id(number)
             self.catalogue.upsert_item(Item(item_id))
             self.catalogue.set_vector(item_id, vector)
-            self.catalogue.set_signals(item_id, float(random.pareto(1.5)) + 0.01, job.BASE_MS)
+            self.catalogue.set_signals([ItemSignals(item_id, float(random.pareto(1.5)) + 0.01, job.BASE_MS, 0.0, 1)])
         shares = np.sort(random.random(MAX_NEIGHBOURS))[::-1]
         for row in range(items):
             for family in (self.catalogue.neighbours, self.catalogue.followers):

@@ -8,14 +8,17 @@ import pytest
 from streams.errors import RecordFormatError
 from streams.signals.codec import (
     FollowersState,
+    decode_batches,
     decode_followers,
     decode_neighbours,
     decode_signal_state,
+    encode_batches,
     encode_followers,
     encode_neighbours,
     encode_signal_state,
 )
 from streams.signals.popularity import ItemDemand
+from streams.wire.neighbours import ItemNeighbours, decode_item_neighbours, encode_item_neighbours
 from streams.wire.signals import ItemSignals, decode_item_signals, encode_item_signals, seal
 
 STATE = ItemDemand({1405: 1_518_500_250, 1404: 2**40}, {19_675: 7}, 1_700_000_000_000, 3)
@@ -54,6 +57,7 @@ NEIGHBOURS_RECORD = bytes.fromhex(
     "464e0100" "a3720620"
     "9292a26932cb3fd000000000000092a3e789a9cb3fc0000000000000"
 )  # fmt: skip
+BATCHES_RECORD = bytes.fromhex("46420100fede509792c4036f6e65c400")
 
 
 def test_followers() -> None:
@@ -72,30 +76,41 @@ def test_fitted_neighbours() -> None:
     assert decode_neighbours(NEIGHBOURS_RECORD) == NEIGHBOURS
 
 
-def test_signals_with_neighbours() -> None:
-    """Both families are pairs of item id and weight; a record without them reads as none."""
-    signals = ItemSignals("i1", 2.5, 1_700_000_000_000, 1.25, 3, (("i2", 0.5),), (("i3", 0.25),))
-    record = SIGNALS_RECORD[:-1] + b',"followers":[["i2",0.5]],"neighbours":[["i3",0.25]]}'
+def test_batches() -> None:
+    """Batches lie side by side, as they came."""
+    assert BATCHES_RECORD.hex() == encode_batches([b"one", b""]).hex()
+    assert [b"one", b""] == decode_batches(BATCHES_RECORD)
+    with pytest.raises(RecordFormatError, match="checksum"):
+        decode_batches(BATCHES_RECORD[:-1] + b"x")
+    with pytest.raises(RecordFormatError, match="cannot be read"):
+        decode_batches(seal(b"FB", 1, b"\x01"))
 
-    assert record == encode_item_signals(signals)
-    assert decode_item_signals(record) == signals
+
+def test_item_neighbours() -> None:
+    """Both families are pairs of item id and weight; a record without them reads as none."""
+    told = ItemNeighbours("i1", (("i2", 0.5),), (("i3", 0.25),))
+    record = b'{"item_id":"i1","followers":[["i2",0.5]],"neighbours":[["i3",0.25]]}'
+
+    assert record == encode_item_neighbours(told)
+    assert decode_item_neighbours(record) == told
+    assert decode_item_neighbours(b'{"item_id":"i1","more":1}') == ItemNeighbours("i1")
 
 
 @pytest.mark.parametrize(
     "told",
     [
-        b',"followers":[["i2",-0.5]]}',
-        b',"followers":[["",0.5]]}',
-        b',"followers":[["i2",0]]}',
-        b',"neighbours":[["i2",1e999]]}',
-        b',"neighbours":[["i2"]]}',
-        b',"neighbours":[' + b",".join([b'["i2",0.5]'] * 65) + b"]}",
+        b'"followers":[["i2",-0.5]]}',
+        b'"followers":[["",0.5]]}',
+        b'"followers":[["i2",0]]}',
+        b'"neighbours":[["i2",1e999]]}',
+        b'"neighbours":[["i2"]]}',
+        b'"neighbours":[' + b",".join([b'["i2",0.5]'] * 65) + b"]}",
     ],
 )
 def test_neighbours_that_cannot_be_are_refused(told: bytes) -> None:
     """Weights are positive and finite, and there are at most 64."""
     with pytest.raises(RecordFormatError):
-        decode_item_signals(SIGNALS_RECORD[:-1] + told)
+        decode_item_neighbours(b'{"item_id":"i1",' + told)
 
 
 @pytest.mark.parametrize(

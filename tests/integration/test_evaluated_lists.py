@@ -22,6 +22,7 @@ from streams.settings import Settings
 from streams.topics import full_name
 from streams.wire.items import Item
 from streams.wire.models import SERVED_KEY, Served
+from streams.wire.neighbours import decode_item_neighbours
 from streams.wire.signals import decode_item_signals
 from streams.wire.vectors import encode_vector, vector_key
 from tests.support.roles import RoleProcess
@@ -100,12 +101,15 @@ def wait_until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
 
 def is_followed(settings: Settings, worker: RoleProcess, events: int) -> bool:
     """Whether all events are counted, the fit is published, and the worker has read all of it."""
-    records = read_topic(settings, "item-signals")
-    newest = [decode_item_signals(value) for value in {read.key: read.value or b"" for read in records}.values()]
+    signals, neighbours = (read_topic(settings, name) for name in ("item-signals", "item-neighbours"))
+    demands = [decode_item_signals(value) for value in {read.key: read.value or b"" for read in signals}.values()]
+    told = {read.key: decode_item_neighbours(read.value or b"") for read in neighbours}
     return (
-        sum(told.events for told in newest) == events
-        and all(told.neighbours for told in newest)
-        and worker.metric("freshet_catalogue_records_total", topic="item-signals") == len(records)
+        sum(demand.events for demand in demands) == events
+        and len(told) == len(demands)
+        and all(item.neighbours and item.followers for item in told.values())
+        and worker.metric("freshet_catalogue_records_total", topic="item-signals") == len(signals)
+        and worker.metric("freshet_catalogue_records_total", topic="item-neighbours") == len(neighbours)
     )
 
 

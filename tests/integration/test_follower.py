@@ -21,6 +21,7 @@ from streams.errors import DependencyError, TopicMismatchError
 from streams.kafka.clients import librdkafka_config
 from streams.settings import Settings
 from streams.topics import full_name
+from streams.wire.neighbours import ItemNeighbours, encode_item_neighbours
 from streams.wire.signals import ItemSignals, encode_item_signals
 from streams.wire.vectors import encode_vector, vector_key
 
@@ -134,6 +135,7 @@ def test_everything_there_at_start_is_loaded(settings_for: SettingsFor) -> None:
     shop.put("item-sightings", "seen", b'{"title":"seen in an event"}')
     signals = ItemSignals("i3", 4.0, 1_700_000_000_000, 1.0, 2)
     shop.put("item-signals", "i3", encode_item_signals(signals))
+    shop.put("item-neighbours", "i3", encode_item_neighbours(ItemNeighbours("i3", (("i4", 0.5),))))
     shop.put("experiments", "e", b"{}")
     shop.serve(OLD)
     shop.flush()
@@ -145,6 +147,7 @@ def test_everything_there_at_start_is_loaded(settings_for: SettingsFor) -> None:
         assert loop.angle("i0") == 0.5
         assert loop.angle("i1") == 0.5
         assert catalogue.popularity[catalogue.row("i3")] == 1.0
+        assert catalogue.followers.of(catalogue.row("i3"))[0].tolist() == [catalogue.row("i4")]
         assert [told.key for applied in loop.applied for told in applied.experiments] == ["e"]
         assert isinstance(loop.records[0], StageSpace)
 

@@ -52,6 +52,12 @@ def signals(settings: Settings) -> dict[str, dict[str, Any]]:
     return {(read.key or b"").decode(): orjson.loads(read.value or b"") for read in newest.values()}
 
 
+def neighbours(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What is published to go with each item."""
+    newest = {read.key: read for read in read_topic(settings, "item-neighbours")}
+    return {(read.key or b"").decode(): orjson.loads(read.value or b"") for read in newest.values()}
+
+
 def wait_for_events(settings: Settings, item_id: str, events: int, timeout_s: float = 30) -> None:
     """Wait until an item's signals count so many events."""
     end = time.monotonic() + timeout_s
@@ -143,14 +149,19 @@ def test_neighbours_are_those_of_what_was_committed(settings_for: Callable[..., 
         expected = fitted(settings)
         wait_until(
             lambda: (
-                {name: dict(found.get("neighbours", ())) for name, found in signals(settings).items()}
+                {name: dict(found.get("neighbours", ())) for name, found in neighbours(settings).items()}
                 == {name: pytest.approx(weights, abs=1e-4) for name, weights in expected.items()}
             )
         )
-        found = signals(settings)
+        wait_until(
+            lambda: (
+                {name: found.get("followers") for name, found in neighbours(settings).items()}
+                == {name: [list(rule) for rule in told] for name, told in rules.items()}
+            )
+        )
+        found = neighbours(settings)
 
     assert shoppers.told == sum(events.values())
-    assert rules == {name: [(other, share) for other, share in told["followers"]] for name, told in found.items()}
     assert all(told["followers"][0][0] == f"i{(int(name[1:]) + 1) % 25}" for name, told in found.items())
 
 

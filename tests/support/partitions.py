@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from streams.catalogue.matrix import Catalogue
 from streams.kafka.owner import CONTROL_KEY
@@ -62,6 +62,11 @@ class Message:
         return 0
 
 
+def messages(records: Iterable[OutRecord], topic: str) -> list[Message]:
+    """Return the records of a topic as they are restored."""
+    return [Message(record.key or b"", record.value) for record in records if record.topic == topic]
+
+
 class FakeOwner:
     """Keeps what is sent; a commit adds what is gathered, as the real one does."""
 
@@ -103,8 +108,7 @@ class LoggedPartition:
         self.work = InterestPartition(
             self._settings, 0, counts, self.catalogue, self.owed, clock=lambda: self.now_ms / 1000
         )
-        states = [record for record in self.log if record.topic == "user-state"]
-        self.work.restore([Message(record.key or b"", record.value) for record in states])
+        self.work.restore(messages(self.log, "user-state"))
         self.log.extend(self.work.opened(self.owner))  # type: ignore[arg-type]  # a double
         self.work.caught_up()
 

@@ -13,6 +13,7 @@ from streams.catalogue.records import (
     ExperimentTold,
     ItemGone,
     ItemTold,
+    NeighboursTold,
     SignalsGone,
     SignalsTold,
     StageSpace,
@@ -22,6 +23,7 @@ from streams.catalogue.records import (
 )
 from streams.wire.items import Item
 from streams.wire.models import Served
+from streams.wire.neighbours import ItemNeighbours
 from streams.wire.signals import ItemSignals
 
 SPACE = Served("f" * 16, 2, "model")
@@ -167,10 +169,10 @@ def test_a_vector_of_another_dimension_is_refused() -> None:
 
 
 def test_popularity_compares_masses_of_different_times() -> None:
-    """A mass told one half-life earlier counts half; the most popular item has 1, unknown ones 0."""
+    """A mass told one half-life earlier counts half; the last told counts; the most popular item has 1."""
     catalogue = Catalogue(2, half_life_popularity_s=10.0)
-    catalogue.set_signals("old", 8.0, 1_000_000)
-    catalogue.set_signals("new", 8.0, 1_010_000)
+    told = [ItemSignals("old", 8.0, 1_000_000, 0.0, 1), ItemSignals("new", 7.0, 1_010_000, 0.0, 1)]
+    catalogue.set_signals([*told, ItemSignals("new", 8.0, 1_010_000, 0.0, 2)])
     catalogue.row("unknown")
     assert catalogue.popularity[:3].tolist() == [0.5, 1.0, 0.0]
     catalogue.apply([SignalsGone("new"), SignalsTold(ItemSignals("unknown", 2.0, 1_000_000, 1.5, 3))])
@@ -179,17 +181,17 @@ def test_popularity_compares_masses_of_different_times() -> None:
 
 
 def test_neighbours_are_held_by_row() -> None:
-    """Each record replaces both families; a record without them, and a tombstone, forget them."""
+    """Each record replaces both families; one without them forgets them."""
     catalogue = Catalogue(2)
     catalogue.row("a")
-    told = ItemSignals("b", 1.0, 1, 1.0, 1, (("c", 0.5), ("a", 0.25)), (("d", 0.125),))
-    catalogue.apply([SignalsTold(told), SignalsTold(ItemSignals("d", 1.0, 1, 1.0, 1, (("b", 1.0),)))])
+    told = ItemNeighbours("b", (("c", 0.5), ("a", 0.25)), (("d", 0.125),))
+    catalogue.apply([NeighboursTold(told), NeighboursTold(ItemNeighbours("d", (("b", 1.0),)))])
     b, d = catalogue.row("b"), catalogue.row("d")
 
     assert (["c", "a"], [0.5, 0.25]) == named(catalogue, catalogue.followers.of(b))
     assert (["d"], [0.125]) == named(catalogue, catalogue.neighbours.of(b))
     assert ([], []) == named(catalogue, catalogue.neighbours.of(d))
-    catalogue.apply([SignalsTold(ItemSignals("b", 1.0, 2, 1.0, 2, (("a", 1.0),))), SignalsGone("d")])
+    catalogue.apply([NeighboursTold(ItemNeighbours("b", (("a", 1.0),))), NeighboursTold(ItemNeighbours("d"))])
     assert (["a"], [1.0]) == named(catalogue, catalogue.followers.of(b))
     assert [0, 0] == [len(catalogue.neighbours.of(row)[0]) for row in (b, d)]
     assert (1, 0) == (len(catalogue.followers), len(catalogue.neighbours))

@@ -9,6 +9,7 @@ from streams.catalogue.records import (
     ExperimentTold,
     ItemGone,
     ItemTold,
+    NeighboursTold,
     SignalsGone,
     SignalsTold,
     VectorGone,
@@ -18,6 +19,7 @@ from streams.catalogue.records import (
 from streams.errors import RecordFormatError
 from streams.wire.items import Item
 from streams.wire.models import Served, decode_served
+from streams.wire.neighbours import ItemNeighbours, encode_item_neighbours
 from streams.wire.signals import ItemSignals, encode_item_signals
 from streams.wire.vectors import encode_vector
 
@@ -35,6 +37,11 @@ def test_each_topic_gives_its_kind() -> None:
     assert decode_record("item-vectors", KEY, None, SPACE) == VectorGone("i1")
     assert decode_record("item-signals", b"i1", encode_item_signals(signals), SPACE) == SignalsTold(signals)
     assert decode_record("item-signals", b"i1", None, SPACE) == SignalsGone("i1")
+    neighbours = ItemNeighbours("i1", (("i2", 0.5),))
+    assert decode_record("item-neighbours", b"i1", encode_item_neighbours(neighbours), SPACE) == NeighboursTold(
+        neighbours
+    )
+    assert decode_record("item-neighbours", b"i1", None, SPACE) == NeighboursTold(ItemNeighbours("i1"))
     assert decode_record("experiments", b"e", b"{", SPACE) == ExperimentTold("e", b"{")
 
 
@@ -83,6 +90,8 @@ def test_vectors_of_the_staged_space_are_marked() -> None:
         ("item-signals", b"i1", b"\xff"),
         ("item-signals", b"i2", encode_item_signals(ItemSignals("i1", 1.0, 0, 0.0, 1))),
         ("item-signals", b"i1", b'{"item_id":"i1","popularity":-1,"ref_ts":0,"trend":0,"events":1}'),
+        ("item-neighbours", b"i1", b"{}"),
+        ("item-neighbours", b"i2", encode_item_neighbours(ItemNeighbours("i1"))),
         ("experiments", b"\xff", b"{}"),
     ],
 )

@@ -86,6 +86,7 @@ class Count:
     """A `Work` that counts records, and what was done with it."""
 
     changelog = "user-state"
+    waits = False
 
     def __init__(self) -> None:
         self.count = 0

@@ -16,6 +16,7 @@ from streams.refresh.dirty import Cause
 from streams.refresh.publish import Publisher
 from streams.settings import Settings
 from streams.wire.items import Item
+from streams.wire.signals import ItemSignals
 from tests.support.partitions import LoggedPartition
 from tests.unit.test_erasures import NOW_MS, click
 
@@ -95,7 +96,7 @@ def test_only_events_and_late_vectors_move_a_list(bench: Bench) -> None:
     bench.partition.fold(click(1, NOW_MS))
     first = bench.refreshed()
     for number in range(ITEMS):
-        bench.catalogue.set_signals(f"i{number}", float(ITEMS - number) ** 3, NOW_MS)
+        bench.catalogue.set_signals([ItemSignals(f"i{number}", float(ITEMS - number) ** 3, NOW_MS, 0.0, 1)])
     assert ids(first) == ids(bench.refreshed(Cause("restore")))
     bench.partition.commit()
     bench.partition.take()

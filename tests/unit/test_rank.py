@@ -17,6 +17,7 @@ from streams.wire.events import TYPE_CODES
 from streams.wire.items import Item
 from streams.wire.models import Served
 from streams.wire.recommendations import AsOf, Because, Trigger, decode_recommendation
+from streams.wire.signals import ItemSignals
 from tests.support.ranking import Asked, ranked, users_of
 
 NOW_MS = 1_700_000_000_000
@@ -89,8 +90,8 @@ def test_a_dislike_costs_and_unlikeness_earns_nothing() -> None:
 def test_popularity_fills_lists_of_cold_users() -> None:
     """Without an interest the most popular come first, then the rest by id; each item names its source."""
     catalogue = shop()
-    catalogue.set_signals("i9", 5.0, NOW_MS)
-    catalogue.set_signals("i7", 4.0, NOW_MS)
+    catalogue.set_signals([ItemSignals("i9", 5.0, NOW_MS, 0.0, 1)])
+    catalogue.set_signals([ItemSignals("i7", 4.0, NOW_MS, 0.0, 1)])
     items = Ranker(catalogue, SETTINGS).default().items
     assert [(item.item_id, item.rank, item.source) for item in items] == [
         ("i9", 1, "popular"),
@@ -105,7 +106,7 @@ def test_items_without_vectors_are_listed_by_popularity() -> None:
     """An item whose vector is still on its way can be recommended all the same."""
     catalogue = shop(3)
     catalogue.upsert_item(Item("fresh"))
-    catalogue.set_signals("fresh", 1.0, NOW_MS)
+    catalogue.set_signals([ItemSignals("fresh", 1.0, NOW_MS, 0.0, 1)])
     assert ids(catalogue, request(axis(2))) == [["i2", "fresh", "i0", "i1"]]
 
 

@@ -7,13 +7,14 @@ import pytest
 
 from models.ranking import RankingParameters
 from streams.catalogue.matrix import Catalogue
-from streams.catalogue.records import SignalsTold
+from streams.catalogue.records import NeighboursTold
 from streams.interests.slab import Slab
 from streams.interests.state import LastList
 from streams.interests.vectors import InterestVectors
 from streams.refresh.rank import Ranked, Ranker
 from streams.settings import Settings
 from streams.wire.items import Item
+from streams.wire.neighbours import ItemNeighbours
 from streams.wire.signals import ItemSignals
 from tests.support.batches import batch_of
 from tests.support.strategies import event_of
@@ -32,7 +33,7 @@ def stocked(seed: int = 1) -> Catalogue:
         catalogue.upsert_item(Item(f"i{number}", brand=f"b{number % 4}", price=float(number + 1)))
         vector = random.standard_normal(8).astype(np.float32)
         catalogue.set_vector(f"i{number}", vector / np.float32(np.linalg.norm(vector)))
-        catalogue.set_signals(f"i{number}", float(random.random()), START_MS)
+        catalogue.set_signals([ItemSignals(f"i{number}", float(random.random()), START_MS, 0.0, 1)])
     return catalogue
 
 
@@ -78,7 +79,7 @@ def test_a_list_outlives_restarts_and_changed_scores() -> None:
     """Without an event the list stays, whatever becomes of popularity, and for a worker that read the state back."""
     catalogue, slab, first = served_once()
     for number in range(0, ITEMS, 3):
-        catalogue.set_signals(f"i{number}", 1_000.0 + number, START_MS)
+        catalogue.set_signals([ItemSignals(f"i{number}", 1_000.0 + number, START_MS, 0.0, 1)])
 
     assert first.item_ids == ranked(slab, catalogue).item_ids
     assert first.item_ids == ranked(restored(slab, catalogue), catalogue).item_ids
@@ -105,7 +106,7 @@ def test_forced_breaks_change_only_their_places() -> None:
     sold_out, dearer = first.item_ids[2], first.item_ids[19]
     catalogue.upsert_item(Item(sold_out, brand="b0", price=1.0, in_stock=False))
     catalogue.upsert_item(Item(dearer, brand="b0", price=5_000.0))
-    catalogue.set_signals(dearer, 0.0, START_MS)
+    catalogue.set_signals([ItemSignals(dearer, 0.0, START_MS, 0.0, 1)])
     second = ranked(slab, catalogue).item_ids
 
     assert sold_out not in second
@@ -156,11 +157,11 @@ def two_tastes() -> Catalogue:
         others = [f"i{other}" for other in range(number % 2, ITEMS, 2) if other != number]
         near, next_ones = (random.choice(others, 20, replace=False).tolist() for _ in range(2))
         weights = np.sort(random.random(20))[::-1].tolist()
-        told = ItemSignals(
-            item_id=f"i{number}", popularity=1.0, trend=0.0, ref_ts=START_MS, events=1,
-            neighbours=tuple(zip(near, weights, strict=True)), followers=tuple(zip(next_ones, weights, strict=True)),
-        )  # fmt: skip
-        catalogue.apply([SignalsTold(told)])
+        told = ItemNeighbours(
+            f"i{number}", tuple(zip(next_ones, weights, strict=True)), tuple(zip(near, weights, strict=True))
+        )
+        catalogue.apply([NeighboursTold(told)])
+        catalogue.set_signals([ItemSignals(f"i{number}", 1.0, START_MS, 0.0, 1)])
     return catalogue
 
 

@@ -14,6 +14,7 @@ def test_names_are_the_plans() -> None:
     expected = [
         "views", "clicks", "carts", "purchases", "dislikes", "impressions", "user-erasures", "erasure-receipts",
         "merges", "items", "item-sightings", "item-vectors", "item-events", "signal-state", "item-signals",
+            "item-neighbours",
         "item-rules", "user-state", "recommendations", "experiments", "models", "dead-letters",
     ]  # fmt: skip
 
