@@ -12,7 +12,15 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams import metrics
-from streams.catalogue.records import CatalogueRecord, StageSpace, SwitchSpace, VectorGone, decode_record
+from streams.catalogue.records import (
+    CatalogueRecord,
+    RuleRefused,
+    StageSpace,
+    SwitchSpace,
+    VectorGone,
+    decode_record,
+    decode_rule_record,
+)
 from streams.errors import DependencyError, FreshetError, RecordFormatError, TopicMismatchError
 from streams.kafka.bulk_read import reader
 from streams.kafka.deadline import Deadline
@@ -44,8 +52,8 @@ class Follower:
     """
     Reads the catalogue's topics from their beginning, and then for ever.
 
-    These are `items`, `item-vectors`, `item-signals`, `item-neighbours`, `experiments`, `models`, and `item-sightings`
-    where the settings accept items from events.
+    These are `items`, `item-rules`, `item-vectors`, `item-signals`, `item-neighbours`, `experiments`, `models`, and
+    `item-sightings` where the settings accept items from events.
     `models` is read to its end first: its record `served` names the vector space whose vectors count. When it
     changes, `item-vectors` is read again from its beginning: the new space is staged beside the old one, whose new
     vectors are still handed over, and `SwitchSpace` follows once the end of every partition was reached. So lists are
@@ -72,7 +80,7 @@ class Follower:
         self._settings = settings
         self._on_batch = on_batch
         self._clock = clock
-        followed = ["items", "item-vectors", "item-signals", "item-neighbours", "experiments", "models"]
+        followed = ["items", "item-rules", "item-vectors", "item-signals", "item-neighbours", "experiments", "models"]
         if settings.accept_items_from_events:
             followed.append("item-sightings")
         self._names = {full_name(settings, name): name for name in followed}
@@ -247,6 +255,8 @@ class Follower:
         key, value = message.key(), message.value()
         if name == "models":
             return self._read_model(key, value)
+        if name == "item-rules":
+            return self._read_rule(message)
         if name != "item-vectors":
             return decode_record(name, key, value, None)
         known = message.offset() < self._handed.get((message.topic(), message.partition()), 0)
@@ -255,6 +265,14 @@ class Follower:
             # The old space may be retired already; it is ranked in until the new one is complete.
             return None
         return record
+
+    def _read_rule(self, message: Message) -> CatalogueRecord:
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        read = decode_rule_record(topic, partition, offset, message.timestamp()[1], message.key(), message.value())
+        if isinstance(read, RuleRefused):
+            metrics.CATALOGUE_DAMAGED.labels("item-rules").inc()
+            _LOG.warning("rule_refused", partition=partition, offset=offset, reason=read.letter.error)
+        return read
 
     def _read_model(self, key: bytes | None, value: bytes | None) -> StageSpace | None:
         if key != SERVED_KEY:

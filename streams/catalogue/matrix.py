@@ -8,7 +8,8 @@ rows may be given out at any time, because a `View` does not see them.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from streams.catalogue.attributes import ItemAttributes
 from streams.catalogue.demand import Demand
 from streams.catalogue.ids import ItemIds, ItemNames
 from streams.catalogue.neighbours import Neighbours
+from streams.catalogue.offer import Offer
 from streams.catalogue.records import (
     CatalogueRecord,
     ExperimentTold,
@@ -29,6 +31,9 @@ from streams.catalogue.records import (
     ItemSource,
     ItemTold,
     NeighboursTold,
+    RuleGone,
+    RuleRefused,
+    RuleTold,
     SignalsGone,
     SignalsTold,
     StageSpace,
@@ -38,6 +43,7 @@ from streams.catalogue.records import (
 )
 from streams.catalogue.space import VectorSpace
 from streams.catalogue.view import View
+from streams.wire.dead_letters import DeadLetter
 from streams.wire.items import Item
 from streams.wire.models import Served
 from streams.wire.neighbours import ItemNeighbours
@@ -63,12 +69,22 @@ class Applied:
         Items whose card is new or changed.
     experiments
         Experiment records met, in order; the catalogue does not read them.
+    closed
+        Rows of items that may be listed no more.
+    withheld, released
+        Items that are withheld now, and why; items that are withheld no more.
+    refused
+        Rules that cannot be used.
 
     """
 
     vectors: list[str] = field(default_factory=list)
     cards: list[Item] = field(default_factory=list)
     experiments: list[ExperimentTold] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
+    withheld: dict[str, str] = field(default_factory=dict)
+    released: list[str] = field(default_factory=list)
+    refused: list[DeadLetter] = field(default_factory=list)
 
 
 class Catalogue:
@@ -80,10 +96,9 @@ class Catalogue:
 
     Attributes
     ----------
-    in_stock
-        (capacity,) bool.
-    listed
-        (capacity,) bool: the shop, or while it says nothing a sighting, told of the item, and it is not deleted.
+    offer
+        What may be listed: what the shop, or while it says nothing a sighting, told of and did not delete, in stock and
+        not blocked by a rule.
     trend
         (capacity,) float32: rate of the last day over the long-term rate.
     changed_at
@@ -99,14 +114,20 @@ class Catalogue:
 
     """
 
-    def __init__(self, dim: int | None = None, *, half_life_popularity_s: float = 14 * 86400.0) -> None:
+    def __init__(
+        self,
+        dim: int | None = None,
+        *,
+        half_life_popularity_s: float = 14 * 86400.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.revision = 0
         self.signals_revision = 0
         self.followers = Neighbours()
         self.neighbours = Neighbours()
         self.attributes = ItemAttributes()
-        self.listed = np.zeros(_FIRST_CAPACITY, np.bool_)
-        self.in_stock = np.zeros(_FIRST_CAPACITY, np.bool_)
+        self.offer = Offer(_FIRST_CAPACITY)
+        self._clock = clock
         self.trend: Floats = np.zeros(_FIRST_CAPACITY, np.float32)
         self.changed_at = np.zeros(_FIRST_CAPACITY, np.int64)
         self._demand = Demand(_FIRST_CAPACITY, half_life_popularity_s * 1000.0)
@@ -179,7 +200,8 @@ class Catalogue:
             self.popularity[:count],
             Related(self.neighbours.family, self.followers.family, self._demand.damping),
             self.attributes.first(count),
-            self.listed[:count] & self.in_stock[:count],
+            self.offer.open[:count],
+            self.offer.promotions(count),
             self.order,
             self._ids.ids,
             self._ids.names,
@@ -198,14 +220,14 @@ class Catalogue:
     def row(self, item_id: str) -> int:
         """Return the item's row; a new one when the item was never met."""
         row = self._ids.row(item_id)
-        if row >= len(self.listed):
+        if row >= len(self.trend):
             self._grow()
         return row
 
     def rows(self, ids: Sequence[str]) -> npt.NDArray[np.int32]:
         """Return the rows (n,) int32 of items; new ones for those never met."""
         rows = self._ids.rows(ids)
-        while len(self._ids) > len(self.listed):
+        while len(self._ids) > len(self.trend):
             self._grow()
         return rows
 
@@ -282,7 +304,7 @@ class Catalogue:
 
     def stage(self, served: Served | None) -> None:
         """Make room for another vector space beside the served one; None gives up the one there is."""
-        self._staged = None if served is None else VectorSpace(served, served.dim, len(self.listed))
+        self._staged = None if served is None else VectorSpace(served, served.dim, len(self.trend))
 
     def stage_vector(self, item_id: str, vector: Floats | None) -> None:
         """Take or forget (None) an item's vector in the staged space; nothing that is ranked changes."""
@@ -338,13 +360,39 @@ class Catalogue:
                     self.delete_item(item_id, source)
                 case ExperimentTold():
                     applied.experiments.append(record)
+                case RuleTold() | RuleGone() | RuleRefused():
+                    self._apply_rule(record, applied)
         if signals:
             self.set_signals(signals)
         applied.vectors.extend(vectors)
-        metrics.CATALOGUE_ITEMS.labels("listed").set(int(self.listed.sum()))
+        self.pass_time(applied)
+        metrics.CATALOGUE_ITEMS.labels("listed").set(int(self.offer.listed.sum()))
         metrics.CATALOGUE_ITEMS.labels("with_vector").set(int(self.has_vector.sum()))
         metrics.CATALOGUE_ITEMS.labels("known").set(len(self))
         return applied
+
+    def pass_time(self, applied: Applied | None = None) -> Applied:
+        """Let rules begin and end whose time has come; tell what may and what may not be listed since the last call."""
+        applied = applied or Applied()
+        self.offer.pass_time(round(self._clock() * 1000))
+        changes = self.offer.take_changes()
+        applied.closed.extend(changes.closed)
+        applied.withheld.update((self.item_id(row), reason) for row, reason in changes.withheld.items())
+        applied.released.extend(map(self.item_id, changes.released))
+        return applied
+
+    def withheld(self) -> dict[str, str]:
+        """Return why each item that is withheld is."""
+        return {self.item_id(row): reason for row, reason in self.offer.withheld().items()}
+
+    def _apply_rule(self, record: RuleTold | RuleGone | RuleRefused, applied: Applied) -> None:
+        match record:
+            case RuleTold(rule=rule):
+                self.offer.tell_rule(self.row(rule.item_id), rule, round(self._clock() * 1000))
+            case RuleGone(item_id=item_id):
+                self.offer.drop_rule(item_id)
+            case RuleRefused(letter=letter):
+                applied.refused.append(letter)
 
     def _apply_vectors(
         self, record: VectorTold | VectorGone | StageSpace | SwitchSpace, changed: dict[str, None]
@@ -372,8 +420,7 @@ class Catalogue:
         if card == before:
             return False
         row = self.row(item_id)
-        self.listed[row] = card is not None
-        self.in_stock[row] = card is not None and card.in_stock
+        self.offer.tell_card(row, card)
         self.attributes.set(row, card)
         self.revision += 1
         return True
@@ -384,7 +431,7 @@ class Catalogue:
 
     def _grow(self) -> None:
         """Double the arrays."""
-        more = len(self.listed)
+        more = len(self.trend)
 
         def doubled(array: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
             grown = np.full((2 * more, *array.shape[1:]), fill, array.dtype)
@@ -394,8 +441,7 @@ class Catalogue:
         self._space.grow(2 * more)
         if self._staged is not None:
             self._staged.grow(2 * more)
-        self.listed = doubled(self.listed, 0)
-        self.in_stock = doubled(self.in_stock, 0)
+        self.offer.grow(2 * more)
         self.trend = doubled(self.trend, 0)
         self.changed_at = doubled(self.changed_at, 0)
         self._demand.grow(2 * more)

@@ -8,10 +8,12 @@ import msgspec
 import numpy as np
 
 from streams.errors import RecordFormatError
+from streams.wire.dead_letters import DeadLetter
 from streams.wire.items import Item, decode_item
 from streams.wire.limits import Rejected
 from streams.wire.models import Served
 from streams.wire.neighbours import ItemNeighbours, decode_item_neighbours
+from streams.wire.rules import Rule, decode_rule
 from streams.wire.signals import ItemSignals, decode_item_signals
 from streams.wire.vectors import decode_vector, split_vector_key
 
@@ -85,6 +87,24 @@ class ExperimentTold(msgspec.Struct, frozen=True):
     value: bytes | None
 
 
+class RuleTold(msgspec.Struct, frozen=True):
+    """The rules of an item."""
+
+    rule: Rule
+
+
+class RuleGone(msgspec.Struct, frozen=True):
+    """A tombstone of an item's rules."""
+
+    item_id: str
+
+
+class RuleRefused(msgspec.Struct, frozen=True):
+    """A record of `item-rules` that cannot be used; the item's rules before it stay in force."""
+
+    letter: DeadLetter
+
+
 CatalogueRecord = (
     ItemTold
     | ItemGone
@@ -96,6 +116,9 @@ CatalogueRecord = (
     | SignalsGone
     | NeighboursTold
     | ExperimentTold
+    | RuleTold
+    | RuleGone
+    | RuleRefused
 )
 
 
@@ -142,6 +165,16 @@ def decode_record(
     signals = decode_item_signals(value)
     _check_key(name, signals.item_id)
     return SignalsTold(signals)
+
+
+def decode_rule_record(
+    topic: str, partition: int, offset: int, time_ms: int, key: bytes | None, value: bytes | None
+) -> RuleTold | RuleGone | RuleRefused:
+    """Read one record of `item-rules`; `topic` is its full name."""
+    decoded = decode_rule(key, value)
+    if isinstance(decoded, Rejected):
+        return RuleRefused(DeadLetter.of(decoded, topic, partition, offset, time_ms, key, value))
+    return RuleGone(decoded) if isinstance(decoded, str) else RuleTold(decoded)
 
 
 def _decode_item(source: ItemSource, key: bytes | None, value: bytes | None) -> ItemTold | ItemGone:

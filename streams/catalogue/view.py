@@ -11,6 +11,7 @@ import numpy.typing as npt
 from models.caps import Attributes
 from models.neighbours import Related
 from models.quantisation import Quantised
+from models.reranking import Promotions
 from streams.catalogue.ids import ItemNames
 from streams.catalogue.space import Floats
 
@@ -37,7 +38,9 @@ class View(NamedTuple):
     attributes
         Brand, category and price of each row, and a mark of the price; changed in place.
     offered
-        (rows,) bool: listed and in stock.
+        (rows,) bool: listed, in stock and not blocked; changes in place as vectors do.
+    promotions
+        What the shop puts forward.
     order
         (rows,) int64, the place of each row's id among all sorted ids.
     ids
@@ -54,6 +57,7 @@ class View(NamedTuple):
     related: Related
     attributes: Attributes
     offered: npt.NDArray[np.bool_]
+    promotions: Promotions
     order: npt.NDArray[np.int64]
     ids: Sequence[str]
     names: ItemNames

@@ -16,7 +16,6 @@ from models.events import Weighing
 from models.listing import make_lists
 from models.neighbours import Scratch
 from models.ranking import RankingParameters
-from models.reranking import nothing_promoted
 from models.users import Users, nobody
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.view import View
@@ -85,7 +84,7 @@ class Ranker:
             users = users._replace(interests=np.zeros((3, len(users.parameters), dim), np.float32))
         table = Rows(view.vectors, view.coded, view.popularity, view.offered, view.order)
         lists = make_lists(
-            users, table, view.related, view.attributes, nothing_promoted(), self._size, self._weighing, self._scratch
+            users, table, view.related, view.attributes, view.promotions, self._size, self._weighing, self._scratch
         )
         reasons = lists.reasons
         places = Places(lists.items, lists.steps, lists.sources, reasons.items, reasons.kinds, reasons.shares)

@@ -142,7 +142,7 @@ def test_everything_there_at_start_is_loaded(settings_for: SettingsFor) -> None:
     with following(settings, loop) as follower:
         assert follower.loaded.wait(30)
         catalogue = loop.catalogue
-        assert int(catalogue.listed.sum()) == count  # one was deleted, one was seen in an event
+        assert int(catalogue.offer.listed.sum()) == count  # one was deleted, one was seen in an event
         assert int(catalogue.has_vector.sum()) == count
         assert loop.angle("i0") == 0.5
         assert loop.angle("i1") == 0.5

@@ -33,7 +33,7 @@ NORTH = np.array([0, 1], np.float32)
 
 def listed(catalogue: Catalogue, item_id: str) -> bool:
     """Whether an item is listed."""
-    return bool(catalogue.listed[catalogue.row(item_id)])
+    return bool(catalogue.offer.listed[catalogue.row(item_id)])
 
 
 def test_rows_are_dense_and_stay() -> None:
