@@ -198,9 +198,9 @@ def test_doctor_never_hangs() -> None:
 def test_an_items_neighbours_are_shown_with_titles(capsys: pytest.CaptureFixture[str]) -> None:
     """The heaviest ten of each family, by title where there is one, and nothing that could steer the terminal."""
     followers = [[f"f{number}", 0.5 / (number + 1)] for number in range(12)]
-    signals = {"popularity": 1.0, "events": 3, "trend": 1.0, "followers": followers}
+    signals = {"popularity": 1.0, "events": 3, "trend": 1.0}
     report = {"item_id": "7", "source": "items", "item": {}, "vectors": [], "signals": signals}
-    _print_item({**report, "titles": {"f0": "Mug \x1b[31m[red]"}})
+    _print_item({**report, "neighbours": {"followers": followers}, "titles": {"f0": "Mug \x1b[31m[red]"}})
     shown = capsys.readouterr().out
 
     assert "followed by" in shown
