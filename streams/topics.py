@@ -125,7 +125,7 @@ _ALL = (
     _compacted("signal-state", "item_id", "the signals worker's changelog"),
     _compacted("item-signals", "item_id", "JSON decayed popularity, trend"),
     _compacted("item-neighbours", "item_id", "JSON items that go with the item"),
-    _compacted("item-rules", "item_id", "JSON rules that act at once: stock, block, pin, boost, region"),
+    _compacted("item-rules", "item_id", "JSON rules of the shop: block, pin, boost"),
     _per_user("user-state", "user_id", "binary changelog of UserState"),
     _per_user("recommendations", "user_id, or user_id 0x1F surface", "JSON lists"),
     _compacted("experiments", "experiment key", "JSON experiment definitions"),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import bisect
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from streams.catalogue.ids import ItemIds, ItemNames
 from streams.catalogue.neighbours import Neighbours
 from streams.catalogue.offer import Offer
 from streams.catalogue.records import (
+    Applied,
     CatalogueRecord,
     ExperimentTold,
     ItemGone,
@@ -43,7 +43,6 @@ from streams.catalogue.records import (
 )
 from streams.catalogue.space import VectorSpace
 from streams.catalogue.view import View
-from streams.wire.dead_letters import DeadLetter
 from streams.wire.items import Item
 from streams.wire.models import Served
 from streams.wire.neighbours import ItemNeighbours
@@ -54,37 +53,6 @@ Floats = npt.NDArray[np.float32]
 _FIRST_CAPACITY = 1_024
 #: Above this many new ids a full sort is cheaper than putting each in its place.
 _MAX_INSERTS = 64
-
-
-@dataclass(slots=True)
-class Applied:
-    """
-    What a batch of records changed.
-
-    Attributes
-    ----------
-    vectors
-        Items that got a vector or another one: users who wait for it are due.
-    cards
-        Items whose card is new or changed.
-    experiments
-        Experiment records met, in order; the catalogue does not read them.
-    closed
-        Rows of items that may be listed no more.
-    withheld, released
-        Items that are withheld now, and why; items that are withheld no more.
-    refused
-        Rules that cannot be used.
-
-    """
-
-    vectors: list[str] = field(default_factory=list)
-    cards: list[Item] = field(default_factory=list)
-    experiments: list[ExperimentTold] = field(default_factory=list)
-    closed: list[int] = field(default_factory=list)
-    withheld: dict[str, str] = field(default_factory=dict)
-    released: list[str] = field(default_factory=list)
-    refused: list[DeadLetter] = field(default_factory=list)
 
 
 class Catalogue:

@@ -1,7 +1,8 @@
-"""What the followed topics say, decoded: the small values that go from the follower's thread to the catalogue."""
+"""What the followed topics say, decoded: small values for the catalogue, and what it answers to a batch of them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -120,6 +121,37 @@ CatalogueRecord = (
     | RuleGone
     | RuleRefused
 )
+
+
+@dataclass(slots=True)
+class Applied:
+    """
+    What a batch of records changed.
+
+    Attributes
+    ----------
+    vectors
+        Items that got a vector or another one: users who wait for it are due.
+    cards
+        Items whose card is new or changed.
+    experiments
+        Experiment records met, in order; the catalogue does not read them.
+    closed
+        Rows of items that may be listed no more.
+    withheld, released
+        Items that are withheld now, and why; items that are withheld no more.
+    refused
+        Rules that cannot be used.
+
+    """
+
+    vectors: list[str] = field(default_factory=list)
+    cards: list[Item] = field(default_factory=list)
+    experiments: list[ExperimentTold] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
+    withheld: dict[str, str] = field(default_factory=dict)
+    released: list[str] = field(default_factory=list)
+    refused: list[DeadLetter] = field(default_factory=list)
 
 
 def decode_record(

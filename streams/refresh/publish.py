@@ -20,8 +20,8 @@ import structlog
 
 from models.users import Users, joined
 from streams import metrics
-from streams.catalogue.matrix import Applied, Catalogue
-from streams.catalogue.records import CatalogueRecord
+from streams.catalogue.matrix import Catalogue
+from streams.catalogue.records import Applied, CatalogueRecord
 from streams.catalogue.view import View
 from streams.experiments.assignment import Experiments
 from streams.interests.state import LastList
@@ -251,6 +251,7 @@ class Publisher:
             offsets=dict(partition.owner.consumed),
             catalogue=self._catalogue.revision,
             signals=self._catalogue.signals_revision,
+            rules=self._catalogue.offer.revision,
         )
 
     def _make(self, jobs: Sequence[_Job], users: Sequence[Users], view: View) -> list[_Made]:

@@ -13,8 +13,8 @@ import structlog
 
 from models.prebuilt import take_prebuilt
 from streams.catalogue.follower import Follower
-from streams.catalogue.matrix import Applied, Catalogue
-from streams.catalogue.records import CatalogueRecord
+from streams.catalogue.matrix import Catalogue
+from streams.catalogue.records import Applied, CatalogueRecord
 from streams.errors import ConfigurationError, DependencyError
 from streams.experiments.assignment import Experiments
 from streams.experiments.definitions import load_file, load_ranking
@@ -22,12 +22,14 @@ from streams.interests.budget import Budget
 from streams.kafka.admin import require_topics
 from streams.kafka.owner import Owner
 from streams.kafka.runtime import Runtime, run_role
+from streams.kafka.transactions import OutRecord
 from streams.refresh.cache import ListCache
 from streams.refresh.partition import InterestPartition
 from streams.refresh.publish import Publisher
 from streams.refresh.warm import warm
 from streams.settings import Settings
 from streams.topics import INTEREST_TOPICS, full_name
+from streams.wire.dead_letters import DeadLetter
 
 _LOG = structlog.get_logger(__name__)
 
@@ -37,9 +39,11 @@ _WATCH_S = 0.5
 _RANKING_WATCH_S = 5.0
 #: A part of what a list may take, and long enough to bring a handful of records together at a thousand a second.
 _FETCH_PAUSE_S = 0.010
+#: How late a rule of the shop may begin or end where nothing else is told of items.
+_RULES_WATCH_S = 1.0
 #: Cards written to Redis in one go.
 _CARDS = 500
-#: The worker that owns this partition makes what there is once: default lists and item cards.
+#: The worker that owns this partition makes what there is once: default lists, item cards, dead letters of rules.
 _SINGLE = 0
 
 
@@ -60,6 +64,7 @@ class Worker:
         self._budget = Budget(settings.max_hot_users, settings.max_state_bytes)
         self._follower: Follower | None = None
         self._partitions: dict[str, int] = {}
+        self._dead_letters_topic = full_name(settings, "dead-letters")
         self._runtime: Runtime
 
     def work(self, partition: int) -> InterestPartition:
@@ -98,6 +103,7 @@ class Worker:
         runtime.spawn(self._publisher.run())
         runtime.spawn(self._publisher.retry_cache())
         runtime.spawn(self._do_single_things())
+        runtime.spawn(self._pass_time())
         if self._settings.ranking_file is not None:
             runtime.spawn(self._follow_ranking(self._settings.ranking_file))
 
@@ -123,8 +129,22 @@ class Worker:
         if applied.vectors:
             for partition in partitions:
                 partition.vectors_came(applied.vectors)
-        if applied.cards and any(partition.partition == _SINGLE for partition in partitions):
+        single = next((partition for partition in partitions if partition.partition == _SINGLE), None)
+        if single is None:
+            return
+        if applied.refused:
+            single.owner.send([self._dead_letter(letter) for letter in applied.refused])
+        if applied.cards:
             await self._publisher.write_cards(applied.cards)
+
+    def _dead_letter(self, letter: DeadLetter) -> OutRecord:
+        return OutRecord(self._dead_letters_topic, letter.topic.encode(), letter.value, headers=letter.headers())
+
+    async def _pass_time(self) -> None:
+        """Let rules of the shop begin and end while nothing is told of items."""
+        while True:
+            await asyncio.sleep(_RULES_WATCH_S)
+            await self._apply([])
 
     async def _follow_ranking(self, path: Path) -> None:
         """Rank by what the file says from its next change on; one that cannot be used is told and changes nothing."""

@@ -15,8 +15,16 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams.catalogue import follower as module
 from streams.catalogue.follower import MAX_BATCH, MAX_OUTSTANDING, Follower
-from streams.catalogue.matrix import Applied, Catalogue
-from streams.catalogue.records import CatalogueRecord, StageSpace, SwitchSpace, VectorGone, VectorTold
+from streams.catalogue.matrix import Catalogue
+from streams.catalogue.records import (
+    Applied,
+    CatalogueRecord,
+    RuleRefused,
+    StageSpace,
+    SwitchSpace,
+    VectorGone,
+    VectorTold,
+)
 from streams.errors import DependencyError, TopicMismatchError
 from streams.kafka.clients import librdkafka_config
 from streams.settings import Settings
@@ -177,6 +185,31 @@ def test_changes_arrive_within_milliseconds(settings_for: SettingsFor) -> None:
             eventually(lambda number=number: loop.catalogue.card(f"i{number}"))  # type: ignore[misc]  # a default argument binds the loop variable
             took_s.append(time.monotonic() - started)
     assert sorted(took_s)[10] < 0.1
+
+
+def test_rules_are_followed(settings_for: SettingsFor) -> None:
+    """Rules that stand at the start hold when it is over, later ones as they come; a bad one is handed on as it was."""
+    settings = settings_for()
+    shop, loop = Shop(settings), Loop()
+    for item_id in ("a", "b"):
+        shop.item(item_id)
+    shop.put("item-rules", "a", b'{"block": {"reason": "recall"}}')
+    shop.flush()
+    with following(settings, loop) as follower:
+        assert follower.loaded.wait(20)
+        assert loop.catalogue.withheld() == {"a": "recall"}
+        shop.put("item-rules", "b", b'{"block": {}}')
+        shop.put("item-rules", "a", b'{"blocked": false}')
+        shop.flush()
+        eventually(lambda: any(isinstance(record, RuleRefused) for record in loop.records))
+        eventually(lambda: loop.catalogue.withheld() == {"a": "recall", "b": "blocked"})
+        for item_id in ("a", "b"):
+            shop.put("item-rules", item_id, None)
+        shop.flush()
+        eventually(lambda: not loop.catalogue.withheld())
+    letters = [letter for applied in loop.applied for letter in applied.refused]
+    topic = full_name(settings, "item-rules")
+    assert [(topic, b"a", b'{"blocked": false}')] == [(letter.topic, letter.key, letter.value) for letter in letters]
 
 
 def test_another_served_space_replaces_every_vector(settings_for: SettingsFor) -> None:

@@ -188,6 +188,37 @@ def test_items_leave_lists_when_the_shop_says_so(settings: Settings, worker: Rol
     assert not {item["item_id"] for item in second["items"]} & set(gone)  # type: ignore[attr-defined]  # a list
 
 
+def test_rules_of_the_shop_hold_in_lists(settings: Settings, worker: RoleProcess, cache: redis.Redis) -> None:
+    """A blocked item leaves, a pinned one comes, a rule begins without a record; a bad one is a dead letter."""
+    del worker
+    out, before = producer(settings), len(read_topic(settings, "dead-letters"))
+    send(out, settings, click("ruled", "i3"))
+    out.flush()
+    first = list_of(cache, settings, "ruled")
+    blocked, pinned, later, *_ = [str(item["item_id"]) for item in first["items"]][::-1]  # type: ignore[attr-defined]  # a list
+    soon = orjson.dumps({"block": {"from": round(time.time() * 1000) + 500}})
+    rules = {blocked: b'{"block": {}}', pinned: b'{"pin": {"slot": 1}}', later: soon}
+    for item_id, rule in (rules | {"x": b"{"}).items():
+        out.produce(full_name(settings, "item-rules"), rule, item_id.encode())
+    out.flush()
+    time.sleep(3)
+    send(out, settings, click("ruled", "i4"))
+    out.flush()
+    second = list_of(cache, settings, "ruled", int(str(first["version"])))
+    items = [str(item["item_id"]) for item in second["items"]]  # type: ignore[attr-defined]  # a list
+    letters = wait_for(lambda: read_topic(settings, "dead-letters")[before:] or None)
+    for item_id in rules:
+        out.produce(full_name(settings, "item-rules"), None, item_id.encode())
+    out.flush()
+
+    assert (pinned, set()) == (items[0], set(items) & {blocked, later})
+    assert first["as_of"]["rules"] < second["as_of"]["rules"]  # type: ignore[index]  # a JSON object
+    assert [(b"x", b"{", "not_json")] == [
+        (letter.key, letter.value, letter.reason)
+        for letter in (DeadLetter.from_record(read.headers, read.value) for read in letters)
+    ]
+
+
 def test_an_experiment_changes_live(settings: Settings, worker: RoleProcess, cache: redis.Redis) -> None:
     """A definition on `experiments` puts users into variants, on the list and in Redis; a tombstone ends it."""
     del worker

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from streams.catalogue.matrix import Applied, Catalogue
-from streams.catalogue.records import ItemGone, ItemTold, RuleGone, RuleRefused, RuleTold, decode_rule_record
+from streams.catalogue.matrix import Catalogue
+from streams.catalogue.records import Applied, ItemGone, ItemTold, RuleGone, RuleRefused, RuleTold, decode_rule_record
 from streams.wire.items import Item
 from streams.wire.rules import Block, Boost, Pin, Rule, Span
 

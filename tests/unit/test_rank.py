@@ -10,6 +10,7 @@ import pytest
 from models.ranking import Floats, RankingParameters
 from models.users import joined
 from streams.catalogue.matrix import Catalogue
+from streams.catalogue.records import RuleGone, RuleTold
 from streams.refresh.compose import compose
 from streams.refresh.rank import Ranker
 from streams.settings import Settings
@@ -17,6 +18,7 @@ from streams.wire.events import TYPE_CODES
 from streams.wire.items import Item
 from streams.wire.models import Served
 from streams.wire.recommendations import AsOf, Because, Trigger, decode_recommendation
+from streams.wire.rules import Block, Boost, Pin, Rule
 from streams.wire.signals import ItemSignals
 from tests.support.ranking import Asked, ranked, users_of
 
@@ -71,6 +73,37 @@ def test_what_may_not_be_listed_is_not() -> None:
     catalogue.delete_item("i1")
     catalogue.set_vector("unlisted", axis(0))
     assert ids(catalogue, request(axis(0), excluded={"i2", "never met"})) == [["i3", "i4", "i5", "i6"]]
+
+
+def ruled(*rules: Rule) -> Catalogue:
+    """Return the catalogue of `shop` under rules of the shop."""
+    catalogue = shop()
+    catalogue.apply([RuleTold(rule) for rule in rules])
+    return catalogue
+
+
+def test_a_blocked_item_is_on_no_list() -> None:
+    """Not where it fits best, not where it is pinned, and not on the default list."""
+    catalogue = ruled(Rule("i3", Block("recall"), Pin(1)), Rule("i0", Block()))
+    assert ids(catalogue, request(axis(3))) == [["i1", "i2", "i4", "i5"]]
+    assert [item.item_id for item in Ranker(catalogue, SETTINGS).default().items] == ["i1", "i2", "i4", "i5"]
+
+
+def test_a_pinned_item_has_its_slot() -> None:
+    """Of everybody who may have it, also far from what the user likes; the others close up around it."""
+    catalogue = ruled(Rule("i9", pin=Pin(2)), Rule("i8", pin=Pin(4)))
+    assert ids(catalogue, request(axis(3)), request(axis(3), excluded={"i9"})) == [
+        ["i3", "i9", "i0", "i8"],
+        ["i3", "i0", "i1", "i8"],
+    ]
+    catalogue.apply([RuleGone("i9"), RuleGone("i8")])
+    assert ids(catalogue, request(axis(3))) == [["i3", "i0", "i1", "i2"]]
+
+
+def test_a_boost_moves_an_item() -> None:
+    """Up as far as its score then reaches, and down below those that nothing speaks for."""
+    catalogue = ruled(Rule("i2", boost=Boost(0.1)), Rule("i1", boost=Boost(10)), Rule("i3", boost=Boost(-10)))
+    assert ids(catalogue, request(axis(3))) == [["i1", "i2", "i0", "i4"]]
 
 
 def test_seen_items_stay_out_unless_a_variant_lets_them_in() -> None:
