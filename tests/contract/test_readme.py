@@ -22,6 +22,7 @@ from streams.wire.events import TYPE_CODES, Event, TimeBounds, decode_event
 from streams.wire.items import Item, decode_item
 from streams.wire.limits import Reason
 from streams.wire.recommendations import decode_recommendation
+from streams.wire.rules import Rule, decode_rule
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 BOUNDS = TimeBounds(max_age_ms=10**11, max_ahead_ms=120_000)
@@ -70,6 +71,16 @@ def test_example_of_a_list_is_complete() -> None:
     published = json.loads(decode_recommendation(text.encode()).encode())
 
     assert shown == published
+
+
+def test_example_of_a_rule_is_complete() -> None:
+    """The rule shown is taken and has every part a rule can have."""
+    (text,) = blocks("json rule")
+
+    rule = decode_rule(b"318", text.encode())
+
+    assert isinstance(rule, Rule)
+    assert {*rule.__struct_fields__} == set(json.loads(text))
 
 
 def test_examples_of_erasures_are_what_they_say() -> None:

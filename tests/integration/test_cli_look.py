@@ -91,6 +91,29 @@ def test_items_are_loaded_shown_and_deleted(settings_for: Callable[..., Settings
     assert (None, False) == (never["item"], never["deleted"])
 
 
+def test_rules_are_set_listed_and_removed(settings_for: Callable[..., Settings]) -> None:
+    """The newest record of an item holds all its rules; a tombstone takes them back; a bad record is told."""
+    settings = settings_for(partitions=2)
+
+    run(settings, "rules", "set", "7", "--pin", "2")
+    second = run(settings, "rules", "set", "7", "--block", "recall", "--until", "1800000000000")
+    third = run(settings, "rules", "set", "8", "--boost", "-0.5")
+    listed = answer(run(settings, "rules", "list", "--json"))
+    shown = run(settings, "rules", "list")
+    removed = run(settings, "rules", "remove", "7")
+    out = producer(settings)
+    out.produce(full_name(settings, "item-rules"), b'{"blocked": true}', b"9")
+    assert out.flush(10) == 0
+    left = run(settings, "rules", "list", "--json")
+
+    boosted = {"item_id": "8", "boost": {"by": -0.5}}
+    assert (0, 0, 0) == (second.exit_code, third.exit_code, removed.exit_code)
+    assert [{"item_id": "7", "block": {"reason": "recall", "until": 1_800_000_000_000}}, boosted] == listed
+    assert "8  boost -0.5" in shown.stdout
+    assert [boosted] == answer(left, 1)
+    assert "9: workers refuse this record: a rule has no field blocked" in left.stderr
+
+
 def test_an_item_is_shown_with_its_vector(settings: Settings) -> None:
     """`items show` names the vector spaces an item is in, and which of them is served."""
     shown = answer(run(settings, "items", "show", "i3", "--json"))

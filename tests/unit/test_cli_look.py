@@ -35,6 +35,9 @@ _NOWHERE = {"FRESHET_KAFKA_BOOTSTRAP": "127.0.0.1:1", "FRESHET_KAFKA_TIMEOUT_S":
         ["items", "load"],
         ["items", "delete"],
         ["items", "show"],
+        ["rules", "set"],
+        ["rules", "list"],
+        ["rules", "remove"],
         ["tail"],
         ["inspect"],
         ["doctor"],
@@ -57,6 +60,12 @@ def test_help_has_examples(command: list[str]) -> None:
         (["inspect", "x" * 201], "USER must have 1 to 200 bytes"),
         (["items", "show", ""], "ITEM_ID must have 1 to 200 bytes"),
         (["items", "load", "missing.jsonl"], "missing.jsonl cannot be read: No such file or directory"),
+        (["rules", "set", "i"], "say at least one of --block, --pin and --boost"),
+        (["rules", "set", "", "--pin", "1"], "ITEM_ID must have 1 to 200 bytes"),
+        (["rules", "set", "i", "--pin", "0"], "pin.slot must be a whole number in 1..100"),
+        (["rules", "set", "i", "--boost", "-11"], "boost.by"),
+        (["rules", "set", "i", "--block", "recall", "--until", "soon"], "block.until is not ISO 8601"),
+        (["rules", "remove", "x" * 201], "ITEM_ID must have 1 to 200 bytes"),
         (["dead-letters", "list", "--reason", "nope"], "nope is no reason; known are"),
         (["dead-letters", "replay", "--topic", "nope"], "nope is no topic of Freshet"),
     ],
@@ -70,7 +79,8 @@ def test_bad_arguments_are_one_sentence(arguments: list[str], sentence: str) -> 
 
 
 @pytest.mark.parametrize(
-    "arguments", [["tail", "clicks"], ["inspect", "u"], ["items", "show", "i"], ["dead-letters", "list"]]
+    "arguments",
+    [["tail", "clicks"], ["inspect", "u"], ["items", "show", "i"], ["rules", "list"], ["dead-letters", "list"]],
 )
 def test_kafka_away_is_exit_code_4(arguments: list[str]) -> None:
     """Without Kafka a command ends at its deadline with the exit code of a missing dependency."""
