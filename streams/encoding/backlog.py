@@ -2,7 +2,8 @@
 Items read and not encoded yet: the newest version of each, unchanged ones left out.
 
 Nothing here waits or talks to Kafka. `admit` sorts records into work and what is settled already; `take` gives the
-batch of the longest-waiting item for encoding, and `land` says which of its items are still wanted afterwards.
+batch of the longest-waiting item for encoding, live ones before bulk, and `land` says which of its items are still
+wanted afterwards.
 """
 
 from __future__ import annotations
@@ -24,14 +25,22 @@ from streams.wire.limits import Rejected
 
 _LOG = structlog.get_logger(__name__)
 
+#: Batches of live items in a row while bulk ones wait: however many items are live, bulk goes on at a quarter's pace.
+_LIVE_TURNS = 3
+
 
 class Record(NamedTuple):
-    """One record of `items` or of `item-sightings` (`shop` tells which), as Kafka gave it."""
+    """
+    One record of `items` or of `item-sightings` (`shop` tells which), as Kafka gave it.
+
+    `ahead` says that it was read before its turn: the group's reader comes to it again, and settles it then.
+    """
 
     position: Position
     shop: bool
     key: bytes | None
     value: bytes | None
+    ahead: bool = False
 
 
 @dataclass(slots=True)
@@ -43,6 +52,8 @@ class Job:
     text: str
     record: Record
     positions: list[Position]
+    #: Whether it waits until no live item does.
+    bulk: bool = False
     #: None until the tokenizer has seen it.
     tokens: list[int] | None = None
 
@@ -82,21 +93,35 @@ class Backlog:
         self._now_ms = now_ms
         self._jobs: dict[str, Job] = {}
         self._taken: dict[str, Job] = {}
+        # Items with a version that was read ahead, and where: older ones are passed over.
+        self._ahead: dict[str, Position] = {}
+        self._live_turns = 0
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def admit(self, records: Iterable[Record]) -> Admission:
+    @property
+    def live(self) -> int:
+        """Live items that wait."""
+        return sum(not job.bulk for job in self._jobs.values())
+
+    @property
+    def ahead(self) -> int:
+        """Items with a version that was read ahead and not met again."""
+        return len(self._ahead)
+
+    def admit(self, records: Iterable[Record], is_bulk: Callable[[Position], bool] = lambda _: False) -> Admission:
         """Decode records, let the newest version of an item win, leave out what is encoded."""
         admission = Admission()
         fresh: dict[str, Job] = {}
         for record in records:
             decoded = _decode(record)
             if isinstance(decoded, Rejected):
-                self._refuse(record, decoded, admission)
+                if not record.ahead:
+                    self._refuse(record, decoded, admission)
                 continue
             item_id = decoded if isinstance(decoded, str) else decoded.item_id
-            if not record.shop and self._shop_speaks(item_id):
+            if self._is_outrun(item_id, record) or (not record.shop and self._shop_speaks(item_id)):
                 _settle(admission, record, "superseded")
             elif isinstance(decoded, str):
                 fresh.pop(item_id, None)
@@ -105,28 +130,43 @@ class Backlog:
                 fresh.pop(item_id, None)
                 self._delete(item_id, admission, record, "no_text", silent=record.shop)
             elif job := self._queue(item_id, text, record, admission):
+                job.bulk = not record.ahead and is_bulk(record.position)
                 fresh[item_id] = job
         admission.fresh += fresh.values()
         return admission
 
-    def take(self, budget_tokens: int, batch_cost_tokens: int | None = None) -> list[Job]:
+    def take(
+        self, budget_tokens: int, batch_cost_tokens: int | None = None, bulk_tokens: int | None = None
+    ) -> list[Job]:
         """
         Return the batch, as `plan_batches` makes them, that holds the oldest item that has its tokens.
 
-        An item whose older version is being encoded waits for it, so that its vectors come out in order.
+        Live items go first, in batches of their own; `bulk_tokens` is a smaller budget for the others. An item whose
+        older version is being encoded waits for it, so that its vectors come out in order.
         """
-        jobs, lengths = [], []
+        live: list[Job] = []
+        bulk: list[Job] = []
         for job in self._jobs.values():
             if job.tokens is not None and job.item_id not in self._taken:
-                jobs.append(job)
-                lengths.append(len(job.tokens))
-        for batch in plan_batches(lengths, budget_tokens, batch_cost_tokens):
+                (bulk if job.bulk else live).append(job)
+        if bulk and (not live or self._live_turns >= _LIVE_TURNS):
+            jobs, budget_tokens = bulk, min(budget_tokens, bulk_tokens or budget_tokens)
+            self._live_turns = 0
+        else:
+            jobs = live
+            self._live_turns = self._live_turns + 1 if bulk else 0
+        for batch in plan_batches([len(job.tokens or ()) for job in jobs], budget_tokens, batch_cost_tokens):
             if 0 in batch:
                 taken = [jobs[place] for place in sorted(batch)]
                 for job in taken:
                     self._taken[job.item_id] = self._jobs.pop(job.item_id)
                 return taken
         return []
+
+    def demote(self) -> None:
+        """Let everything that waits be bulk: what comes from now on goes before it."""
+        for job in self._jobs.values():
+            job.bulk = True
 
     def land(self, jobs: Iterable[Job]) -> list[Job]:
         """Return which of a batch that was taken are still wanted: not deleted, changed back or another's by now."""
@@ -150,6 +190,7 @@ class Backlog:
 
         """
         settled: list[Position] = []
+        self._ahead = {item_id: at for item_id, at in self._ahead.items() if at[:2] not in partitions}
         for jobs in (self._jobs, self._taken):
             for job in list(jobs.values()):
                 job.positions = [position for position in job.positions if position[:2] not in partitions]
@@ -157,6 +198,17 @@ class Backlog:
                     settled += job.positions
                     del jobs[job.item_id]
         return settled
+
+    def _is_outrun(self, item_id: str, record: Record) -> bool:
+        """Whether a newer version of the item was read ahead; takes note of one that is."""
+        newest = self._ahead.get(item_id)
+        if newest is not None and newest[:2] == record.position[:2] and record.position.offset < newest.offset:
+            return True
+        if record.ahead:
+            self._ahead[item_id] = record.position
+        elif newest is not None and newest[:2] == record.position[:2]:
+            del self._ahead[item_id]  # its turn has come
+        return False
 
     def _shop_speaks(self, item_id: str) -> bool:
         waiting = (self._jobs.get(item_id), self._taken.get(item_id))
@@ -187,6 +239,7 @@ class Backlog:
         """Return the job that is new, if any."""
         digest = content_hash(text)
         pending = self._jobs.get(item_id)
+        positions = [] if record.ahead else [record.position]
         if self._seen.current(item_id, digest, shop=record.shop):
             self._cancel(item_id, admission)  # changed and changed back
             _settle(admission, record, "unchanged")
@@ -197,17 +250,18 @@ class Backlog:
                 taken.positions += pending.positions
             admission.outcomes["coalesced"] += 1
             taken.record = record
-            taken.positions.append(record.position)
+            taken.positions += positions
             return None
         if pending is None:
-            job = Job(item_id, digest, text, record, [record.position])
+            job = Job(item_id, digest, text, record, positions)
         else:
             admission.outcomes["coalesced"] += 1
             if pending.content_hash == digest:
                 pending.record = record
-                pending.positions.append(record.position)
+                pending.positions += positions
+                pending.bulk = pending.bulk and not record.ahead
                 return None
-            job = Job(item_id, digest, text, record, [*pending.positions, record.position])
+            job = Job(item_id, digest, text, record, [*pending.positions, *positions])
         self._jobs[item_id] = job
         return job
 
@@ -221,7 +275,8 @@ def _decode(record: Record) -> Item | str | Rejected:
 
 
 def _settle(admission: Admission, record: Record, outcome: str) -> None:
-    admission.settled.append(record.position)
+    if not record.ahead:
+        admission.settled.append(record.position)
     admission.outcomes[outcome] += 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import structlog
@@ -39,6 +40,9 @@ _POLL_RECORDS = 500
 _CONTACT_INTERVAL_S = 5.0
 _CONTACT_TIMEOUT_S = 3.0
 _COMMIT_TIMEOUT_S = 3.0
+
+#: Stands before an offset in the metadata of a commit: the first live record of the partition.
+_LIVE_NOTE = "live="
 
 _MEMBERSHIP_LOST = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
 
@@ -126,6 +130,7 @@ class Intake:
         self._changes = _Changes()
         self._settled_at = time.monotonic()
         self._paused = False
+        self._next: dict[tuple[str, int], int] = {}
         self._contact = self._asked = time.monotonic()
         #: Monotonic time at which the broker last counted us as a member for certain.
         self.confirmed_s = 0.0
@@ -167,6 +172,53 @@ class Intake:
         """Partitions of this member."""
         return self._changes.held
 
+    @property
+    def shop_partitions(self) -> set[tuple[str, int]]:
+        """Partitions of `items` among them."""
+        return {at for at in self.held if self._topics[at[0]] == "items"}
+
+    @property
+    def reached(self) -> dict[tuple[str, int], int]:
+        """Next offsets of the partitions that have brought records."""
+        return self._next
+
+    def position(self, at: tuple[str, int]) -> int | None:
+        """Return the next offset of a partition that has brought nothing yet, None when that is not known now."""
+        try:
+            offset: int | None = self._consumer.position(
+                TopicPartition(*at), timeout_ms=round(_CONTACT_TIMEOUT_S * 1000)
+            )
+        except (KafkaError, OSError) as error:
+            _LOG.warning("position_unknown", error=str(error))
+            return None
+        return offset
+
+    def behind(self) -> int:
+        """Return how many records of `items` wait to be read, as far as fetches have told."""
+        waiting = 0
+        for at in self.shop_partitions:
+            partition = TopicPartition(*at)
+            if partition in self._consumer.assignment() and (end := self._consumer.highwater(partition)) is not None:
+                waiting += max(0, end - self._next.get(at, end))
+        return waiting
+
+    def live_starts(self) -> dict[tuple[str, int], int]:
+        """Return where the live records of `items` begin that a member before us was reading, by partition."""
+        starts: dict[tuple[str, int], int] = {}
+        try:
+            for at in self.shop_partitions:
+                found = self._consumer.committed(
+                    TopicPartition(*at), metadata=True, timeout_ms=round(_COMMIT_TIMEOUT_S * 1000)
+                )
+                note = "" if found is None else str(found.metadata)
+                offset = note.removeprefix(_LIVE_NOTE)
+                if note != offset and offset.isdecimal() and int(offset) > self._next.get(at, 0):
+                    starts[at] = int(offset)
+        except (KafkaError, OSError) as error:
+            # Without them live records are read from now on, and earlier ones in their turn.
+            _LOG.warning("live_starts_unknown", error=str(error))
+        return starts
+
     def poll(self, timeout_s: float, *, full: bool) -> Polled:
         """Return what has come; `full` keeps the membership alive and reads nothing."""
         try:
@@ -182,6 +234,10 @@ class Intake:
             self._contact = time.monotonic()
         self._join_anew_when_stuck()
         lost, gained = self._changes.drain()
+        for at in lost:
+            self._next.pop(at, None)
+        for partition, batch in found.items():
+            self._next[partition.topic, partition.partition] = batch[-1].offset + 1
         records = [
             Record(
                 Position(raw.topic, raw.partition, raw.offset),
@@ -214,14 +270,25 @@ class Intake:
         self._paused = False
         self._join()
 
-    def commit(self, offsets: Mapping[tuple[str, int], int]) -> bool:
-        """Commit next offsets; False when Kafka did not take them now (membership lost, or away)."""
+    def commit(
+        self, offsets: Mapping[tuple[str, int], int], live_starts: Mapping[tuple[str, int], int] = MappingProxyType({})
+    ) -> bool:
+        """
+        Commit next offsets; False when Kafka did not take them now (membership lost, or away).
+
+        `live_starts` are noted with them, for who comes next.
+        """
         if not offsets:
             return True
         asked = time.monotonic()
         try:
             self._consumer.commit(
-                {TopicPartition(*at): OffsetAndMetadata(offset, "", -1) for at, offset in offsets.items()},
+                {
+                    TopicPartition(*at): OffsetAndMetadata(
+                        offset, f"{_LIVE_NOTE}{live_starts[at]}" if at in live_starts else "", -1
+                    )
+                    for at, offset in offsets.items()
+                },
                 timeout_ms=round(_COMMIT_TIMEOUT_S * 1000),
             )
         except _MEMBERSHIP_LOST as error:

@@ -8,7 +8,7 @@ device works while records are read, decoded, published and acknowledged.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,8 +18,9 @@ import structlog
 from models.batching import padding_tokens
 from models.errors import ModelError as BrokenModelError
 from streams import metrics
-from streams.encoding.backlog import Backlog, Job
+from streams.encoding.backlog import Backlog, Job, Record
 from streams.encoding.intake import Intake
+from streams.encoding.lane import LiveLane
 from streams.encoding.publisher import Publisher
 from streams.encoding.seen import SHOP, SIGHTING, SOURCE_HEADER, Seen
 from streams.encoding.stage import Stage
@@ -43,8 +44,18 @@ _IDLE_POLL_S = 0.2
 _STAGE_WAIT_S = 0.02
 #: One batch runs and one waits, so that the device goes from one to the next; more would delay live items.
 _DEVICE_DEPTH = 2
-#: A poll's records each.
-_TOKENIZER_DEPTH = 2
+#: A poll's records each; the last place is kept for live ones.
+_TOKENIZER_DEPTH = 3
+#: Records that wait beyond this are a backlog that live ones need not wait for: a poll of them takes about a second.
+_LONG_RECORDS = 500
+#: So many live items at once are another backlog: what comes after them is live.
+_MOST_LIVE = 512
+#: Items whose newest version was read before its turn, 150 bytes each.
+_MOST_AHEAD = 200_000
+#: What a live item waits for is the batch that runs and the one behind it: beside live ones, bulk batches take so long.
+_BULK_BATCH_S = 0.15
+#: A batch's tokens before the device's pace is known, and the least.
+_BULK_TOKENS = (512, 64)
 #: The longest batch takes seconds.
 _STUCK_S = 300.0
 #: An orderly stop gives batches in progress so long; what is left is encoded again by whoever comes next.
@@ -66,6 +77,7 @@ class _Batch(NamedTuple):
     jobs: list[Job]
     lengths: list[int]
     encoded: Encoded
+    seconds: float
 
 
 class Pipeline:
@@ -96,6 +108,9 @@ class Pipeline:
         self._now_ms = now_ms
         self._watermark = Watermark()
         self._backlog = Backlog(seen, now_ms)
+        self._lane = LiveLane(settings)
+        self._noted: dict[tuple[str, int], int] = {}
+        self._tokens_per_s = 0.0
         self._tokenizer: Stage[_Tokenized] = Stage("tokenizer", _TOKENIZER_DEPTH, _STUCK_S)
         self._device: Stage[_Batch] = Stage("device", _DEVICE_DEPTH, _STUCK_S)
         self._last_commit = time.monotonic()
@@ -132,31 +147,74 @@ class Pipeline:
 
     def close(self) -> None:
         """End the threads."""
+        self._lane.close()
         self._tokenizer.close()
         self._device.close()
 
     def commit(self) -> None:
         """Commit the contiguous prefix of each partition that has moved."""
         self._last_commit = time.monotonic()
-        offsets = self._watermark.commits()
+        starts = self._lane.starts
+        moved = self._watermark.commits()
+        offsets = moved | self._to_note(starts)
         with _timed("commit"):
-            if self._intake.commit(offsets):
-                self._watermark.committed(offsets)
+            if self._intake.commit(offsets, starts):
+                self._watermark.committed(moved)
+                self._noted = dict(starts)
+
+    def _to_note(self, starts: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        """Return the next offsets of partitions whose first live record is new; their turn may be far off."""
+        new = [at for at, start in starts.items() if self._noted.get(at) != start]
+        marks = self._watermark.marks() if new else {}
+        places = {at: marks[at] if at in marks else self._intake.position(at) for at in new}
+        return {at: offset for at, offset in places.items() if offset is not None}
 
     def _read(self) -> None:
-        busy = bool(self._backlog or self._device) and not self._intake.rebalancing
-        full = len(self._backlog) >= _BACKLOG_ITEMS or self._tokenizer.full
-        polled = self._intake.poll(0 if busy else _IDLE_POLL_S, full=full)
+        if self._intake.rebalancing:
+            wait_s = _IDLE_POLL_S
+        elif self._backlog or self._device:
+            wait_s = 0.0
+        else:
+            wait_s = _STAGE_WAIT_S if self._lane.open else _IDLE_POLL_S
+        full = len(self._backlog) >= _BACKLOG_ITEMS or len(self._tokenizer) >= _TOKENIZER_DEPTH - 1
+        polled = self._intake.poll(wait_s, full=full)
         if polled.lost:
             self._watermark.finish(self._backlog.drop(polled.lost))
             self._watermark.drop(polled.lost)
         if polled.gained:
             self._seen.catch_up(self._settings, self._partitions)
             _LOG.info("partitions_assigned", held=len(self._intake.held), encoded=len(self._seen))
-        if not polled.records:
-            return
         self._watermark.add(record.position for record in polled.records)
-        admission = self._backlog.admit(polled.records)
+        self._admit(polled.records)
+        # While the group rebalances, partitions may be another's already.
+        if not self._intake.rebalancing:
+            self._read_ahead(full=full)
+
+    def _read_ahead(self, *, full: bool) -> None:
+        """Read live items before their turn while a long backlog lies before them."""
+        lane, intake = self._lane, self._intake
+        if not lane.open:
+            if intake.behind() <= _LONG_RECORDS:
+                return
+            self._backlog.demote()
+        elif not full and lane.passed(intake.reached) and not intake.behind():
+            lane.close()
+            return
+        if not lane.follows(intake.shop_partitions):
+            lane.follow(intake.shop_partitions, intake.live_starts())
+        if self._backlog.live >= _MOST_LIVE:
+            self._backlog.demote()
+            lane.jump()
+        if not self._tokenizer.full and self._backlog.ahead < _MOST_AHEAD:
+            # What the group's reader has read has had its turn.
+            reached = intake.reached
+            records = lane.poll()
+            self._admit([one for one in records if one.position.offset >= reached.get(one.position[:2], 0)])
+
+    def _admit(self, records: list[Record]) -> None:
+        if not records:
+            return
+        admission = self._backlog.admit(records, self._lane.is_bulk)
         if admission.fresh:
             self._tokenizer.submit(partial(self._tokenize, admission.fresh))
         for item_id in admission.gone:
@@ -186,15 +244,25 @@ class Pipeline:
     def _feed(self) -> None:
         """Keep the device busy: a batch goes at once when it is idle, however small."""
         encoder = self._encoder
-        while not self._device.full and (jobs := self._backlog.take(encoder.batch_tokens, encoder.batch_cost_tokens)):
+        bulk = self._bulk_tokens() if self._lane.open else None
+        while not self._device.full and (
+            jobs := self._backlog.take(encoder.batch_tokens, encoder.batch_cost_tokens, bulk)
+        ):
             tokens = [job.tokens or [] for job in jobs]
             self._device.submit(partial(self._encode, jobs, tokens))
+
+    def _bulk_tokens(self) -> int:
+        """Return the budget of bulk batches beside live ones."""
+        first, least = _BULK_TOKENS
+        return max(least, int(self._tokens_per_s * _BULK_BATCH_S)) if self._tokens_per_s else first
 
     def _encode(self, jobs: list[Job], tokens: list[list[int]]) -> _Batch:
         """On the device's thread."""
         try:
             with _timed("encode"):
-                return _Batch(jobs, [len(ids) for ids in tokens], self._encoder.encode_tokens(tokens))
+                began = time.perf_counter()
+                encoded = self._encoder.encode_tokens(tokens)
+                return _Batch(jobs, [len(ids) for ids in tokens], encoded, time.perf_counter() - began)
         except BrokenModelError as error:
             raise ModelError(str(error)) from error
 
@@ -218,11 +286,18 @@ class Pipeline:
             if place not in faults:
                 self._seen.put(job.item_id, job.content_hash, shop=job.record.shop)
         self._watermark.finish(settled)
+        self._keep_pace(sum(batch.lengths), batch.seconds)
         metrics.ENCODER_TOKENS.labels("text").inc(sum(batch.lengths))
         metrics.ENCODER_TOKENS.labels("padding").inc(padding_tokens(batch.lengths))
         failed = sum(place in faults for place, _ in jobs)
         metrics.ENCODED.labels("encoded").inc(len(jobs) - failed)
         metrics.ENCODED.labels("failed").inc(failed)
+
+    def _keep_pace(self, tokens: int, seconds: float) -> None:
+        """Take note of the device's pace; what a small batch takes is its start."""
+        if tokens >= _BULK_TOKENS[1]:
+            pace = tokens / max(seconds, 1e-6)
+            self._tokens_per_s = (self._tokens_per_s + pace) / 2 if self._tokens_per_s else pace
 
     def _still_member(self) -> bool:
         """

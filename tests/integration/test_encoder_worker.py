@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from streams.topics import full_name
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.items import Item
 from streams.wire.models import Served, decode_served
-from streams.wire.vectors import split_vector_key
+from streams.wire.vectors import decode_vector, split_vector_key
 from tests.support.encoders import RunningEncoder, put, put_raw, vectors, wait_for, with_text
 from tests.support.roles import RoleProcess
 from tests.support.tiny_model import DIM, make_tiny_model
@@ -233,6 +234,57 @@ def test_kill_9_loses_nothing(settings: Settings, tmp_path: Path) -> None:
         assert process.wait(15) == 0
         assert time.monotonic() - started < 10
     assert all(lag.total == 0 for lag in group_lags(settings) if "freshet-encoder" in lag.group)
+
+
+def history(settings: Settings) -> dict[str, list[bytes]]:
+    """Return the content hashes of each item's vectors, in the order in which they came out."""
+    hashes: dict[str, list[bytes]] = {}
+    for record in read_topic(settings, "item-vectors"):
+        item_id = split_vector_key(record.key or b"")[1]
+        hashes.setdefault(item_id, []).append(decode_vector(record.value or b"").content_hash)
+    return hashes
+
+
+def test_live_changes_go_before_a_backlog(settings: Settings, tmp_path: Path) -> None:
+    """They are encoded before it, older texts of theirs never after, also where the worker was killed meanwhile."""
+    words = "the blue mug and the red cup of the film " * 3
+    items = [Item(f"i{number}", title=f"{words} {number}") for number in range(4_000)]
+    # Every hundredth changes: some were encoded already, of most the old text waits unread.
+    changed = [Item(f"i{number}", title=f"mug {number}") for number in range(0, 4_000, 100)]
+    first, second = changed[::2], changed[1::2]
+    fresh = {item.item_id: content_hash(item.title) for item in changed}
+    model = make_tiny_model(tmp_path / "slow", layers=60)
+    slow = settings.model_copy(update={"model_path": model, "encoder_batch_tokens": 500})
+
+    def out() -> dict[str, bytes]:
+        return {item_id: hashes[-1] for item_id, hashes in history(settings).items()}
+
+    def are_fresh(some: list[Item]) -> bool:
+        found = out()
+        return all(found.get(item.item_id) == fresh[item.item_id] for item in some)
+
+    put(settings, *items)
+    with RoleProcess("encoder", slow, tmp_path) as process:
+        process.ready()
+        wait_for(lambda: process.metric("freshet_encoder_items_total", outcome="encoded") > 100)
+        put(settings, *first)
+        wait_for(lambda: are_fresh(first))
+        time.sleep(1)  # the next commit notes where live records begin
+        process.kill()
+        assert len(out()) < len(items) - 1_000
+        process.start().ready()
+        put(settings, *second)
+        wait_for(lambda: are_fresh(changed))
+        assert len(out()) < len(items)
+        wait_for(lambda: len(out()) == len(items), 150)
+        wait_for(lambda: all(lag.total == 0 for lag in group_lags(settings)))
+    old = {item.item_id: content_hash(item.title) for item in items}
+    wanted = {
+        item_id: [[text], [text, fresh.get(item_id, text)], [fresh.get(item_id, text)]] for item_id, text in old.items()
+    }
+    assert out() == old | fresh
+    turns = {item_id: [text for text, _ in groupby(hashes)] for item_id, hashes in history(settings).items()}
+    assert {item_id: texts for item_id, texts in turns.items() if texts not in wanted[item_id]} == {}
 
 
 def test_kafka_away_ends_it_with_a_sentence(settings: Settings) -> None:

@@ -26,15 +26,15 @@ class Bench:
         self.backlog = Backlog(self.seen, lambda: 1_000)
         self._offsets = itertools.count()
 
-    def record(self, item_id: str, title: str | None, *, shop: bool = True) -> Record:
+    def record(self, item_id: str, title: str | None, *, shop: bool = True, ahead: bool = False) -> Record:
         """Return a snapshot with a title; None is a tombstone."""
         position = Position("items" if shop else "item-sightings", 0, next(self._offsets))
         value = None if title is None else Item(item_id, title=title).encode()
-        return Record(position, shop, item_id.encode(), value)
+        return Record(position, shop, item_id.encode(), value, ahead)
 
-    def admit(self, *records: Record) -> Admission:
+    def admit(self, *records: Record, bulk: bool = False) -> Admission:
         """Admit records of one poll, and tokenise: a token for each word."""
-        admission = self.backlog.admit(records)
+        admission = self.backlog.admit(records, lambda _: bulk)
         for job in admission.fresh:
             self.tokenized.append(job.text)
             job.tokens = [0] * len(job.text.split())
@@ -265,3 +265,64 @@ def test_an_item_without_tokens_is_not_taken(bench: Bench) -> None:
     assert [taken.item_id for taken in bench.backlog.take(100)] == ["quick"]
     job.tokens = [1]
     assert bench.backlog.take(100) == [job]
+
+
+def test_live_items_go_before_bulk(bench: Bench) -> None:
+    """A batch is of one lane; bulk has every fourth turn, and its own budget."""
+    bench.admit(*(bench.record(f"b{number}", f"b{number}") for number in range(6)), bulk=True)
+    bench.admit(*(bench.record(f"l{number}", f"l{number}", ahead=True) for number in range(5)))
+    assert (len(bench.backlog), bench.backlog.live) == (11, 5)
+    batches = [[job.item_id for job in bench.backlog.take(1)] for _ in range(6)]
+    assert batches == [["l0"], ["l1"], ["l2"], ["b0"], ["l3"], ["l4"]]
+    assert [job.item_id for job in bench.backlog.take(100, None, 2)] == ["b1", "b2"]
+    assert [job.item_id for job in bench.backlog.take(100)] == ["b3", "b4", "b5"]
+
+
+def test_what_is_read_ahead_outruns_older_versions(bench: Bench) -> None:
+    """Older ones are passed over when their turn comes, also after a deletion; its own turn finds it done."""
+    olds = [bench.record(name, "old") for name in "ab"]
+    news = [bench.record("a", "new", ahead=True), bench.record("b", None, ahead=True)]
+    admission = bench.admit(*news)
+    assert (admission.settled, admission.gone, bench.backlog.ahead) == ([], ["b"], 2)
+    assert bench.waiting() == [("a", "new")]
+    bench.encoded("a", "new")
+    admission = bench.admit(*olds, bulk=True)
+    assert (admission.settled, dict(admission.outcomes)) == ([old.position for old in olds], {"superseded": 2})
+    admission = bench.admit(*(record._replace(ahead=False) for record in news), bulk=True)
+    assert dict(admission.outcomes) == {"unchanged": 1, "deleted": 1}
+    assert (admission.settled, bench.backlog.ahead) == ([new.position for new in news], 0)
+    assert not bench.waiting()
+
+
+def test_a_live_version_takes_over_what_waits(bench: Bench) -> None:
+    """The older record is settled with the newer text, which needs no record of its own: it comes again."""
+    old = bench.record("a", "old")
+    bench.admit(old, bench.record("b", "b"), bulk=True)
+    bench.admit(bench.record("a", "new", ahead=True))
+    (job,) = bench.backlog.take(100)
+    assert (job.text, job.positions, job.bulk) == ("new", [old.position], False)
+
+
+def test_a_bad_record_waits_for_its_turn(bench: Bench) -> None:
+    """Read ahead it is passed over, so that it is refused once."""
+    bad = Record(Position("items", 0, 77), shop=True, key=b"x", value=b"{nope", ahead=True)
+    assert (bench.admit(bad).refused, bench.admit(bad).settled) == ([], [])
+    assert len(bench.admit(bad._replace(ahead=False)).refused) == 1
+
+
+def test_demoted_items_wait_behind_live_ones(bench: Bench) -> None:
+    """What waits when a backlog is noticed is part of it."""
+    bench.admit(bench.record("a", "a"), bench.record("b", "b"))
+    bench.backlog.demote()
+    bench.admit(bench.record("c", "c"))
+    assert [[job.item_id for job in bench.backlog.take(100)] for _ in range(2)] == [["c"], ["a", "b"]]
+
+
+def test_lost_partitions_forget_what_was_read_ahead(bench: Bench) -> None:
+    """Whoever has the partition now reads it from its last commit, as we do if it comes back."""
+    old, new = bench.record("a", "old"), bench.record("a", "new", ahead=True)
+    bench.admit(new)
+    assert bench.backlog.drop({("items", 0)}) == []
+    assert (len(bench.backlog), bench.backlog.ahead) == (0, 0)
+    bench.admit(old)
+    assert bench.waiting() == [("a", "old")]
