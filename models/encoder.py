@@ -69,11 +69,28 @@ class Encoded(NamedTuple):
     faults: dict[int, str]
 
 
+class Tokenized(NamedTuple):
+    """
+    Token ids of texts, in their order.
+
+    Attributes
+    ----------
+    tokens
+        Of each text, special tokens included, at most `max_tokens`; none of a fault.
+    faults
+        Position of a text that the tokenizer refused, to the reason.
+
+    """
+
+    tokens: list[list[int]]
+    faults: dict[int, str]
+
+
 class Encoder:
     """
     A loaded model.
 
-    One thread may call `tokenize` while another calls `encode_tokens`; no other calls may overlap.
+    One thread may call `tokenize` or `tokenize_texts` while another calls `encode_tokens`; no other calls may overlap.
 
     Parameters
     ----------
@@ -198,6 +215,20 @@ class Encoder:
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         self.truncated += sum(1 for encoding in encodings if encoding.overflowing)
         return [encoding.ids for encoding in encodings]
+
+    def tokenize_texts(self, texts: Sequence[str]) -> Tokenized:
+        """Tokenise as `tokenize`, but let a text on which the tokenizer fails cost that text alone."""
+        try:
+            return Tokenized(self.tokenize(texts), {})
+        except BaseException as error:  # Rust raises plain Exception, and what it calls a panic is none
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            if len(texts) == 1:
+                return Tokenized([[]], {0: f"the tokenizer refused it: {_first_line(error)}"})
+        middle = len(texts) // 2
+        first, second = self.tokenize_texts(texts[:middle]), self.tokenize_texts(texts[middle:])
+        later = {middle + place: reason for place, reason in second.faults.items()}
+        return Tokenized(first.tokens + second.tokens, first.faults | later)
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """

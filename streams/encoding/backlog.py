@@ -172,6 +172,13 @@ class Backlog:
         """Return which of a batch that was taken are still wanted: not deleted, changed back or another's by now."""
         return [self._taken.pop(job.item_id) for job in jobs if self._taken.get(job.item_id) is job]
 
+    def discard(self, job: Job) -> bool:
+        """Remove a job; False when it does not wait any more."""
+        waits = self._jobs.get(job.item_id) is job
+        if waits:
+            del self._jobs[job.item_id]
+        return waits
+
     def put_back(self, jobs: Iterable[Job]) -> None:
         """Return what has landed and was not published to the front; a newer version takes over its records."""
         front = {job.item_id: job for job in jobs}

@@ -33,7 +33,7 @@ from streams.wire.limits import Rejected
 from streams.wire.vectors import encode_vector, vector_key
 
 if TYPE_CHECKING:
-    from models.encoder import Encoded, Encoder
+    from models.encoder import Encoded, Encoder, Tokenized
 
 _LOG = structlog.get_logger(__name__)
 
@@ -69,7 +69,7 @@ def wall_ms() -> int:
 
 class _Tokenized(NamedTuple):
     jobs: list[Job]
-    tokens: list[list[int]]
+    tokenized: Tokenized
     cut: int
 
 
@@ -126,9 +126,9 @@ class Pipeline:
 
         """
         self._read()
-        self._take_tokens()
         # While the group rebalances, partitions may be another's already: only wait.
         if not self._intake.rebalancing:
+            self._take_tokens()
             self._feed()
             if self._device.wait(_STAGE_WAIT_S):
                 self._publish(self._device.take())
@@ -230,16 +230,31 @@ class Pipeline:
         """Take what is tokenised; wait for it only where the device has nothing else to do."""
         while self._tokenizer.wait(0 if self._device else _STAGE_WAIT_S):
             done = self._tokenizer.take()
-            for job, tokens in zip(done.jobs, done.tokens, strict=True):
-                job.tokens = tokens
+            tokens, faults = done.tokenized
+            for place, job in enumerate(done.jobs):
+                if place not in faults:
+                    job.tokens = tokens[place]
             metrics.ENCODER_TRUNCATED.inc(done.cut)
+            if faults:
+                self._set_aside([(done.jobs[place], reason) for place, reason in faults.items()])
+
+    def _set_aside(self, refused: list[tuple[Job, str]]) -> None:
+        """Refuse jobs that have no tokens, and still wait."""
+        settled: list[Position] = []
+        for job, reason in refused:
+            if self._backlog.discard(job):
+                self._refuse_job(job, reason)
+                settled += job.positions
+                metrics.ENCODED.labels("failed").inc()
+        self._flush()
+        self._watermark.finish(settled)
 
     def _tokenize(self, jobs: list[Job]) -> _Tokenized:
         """On the tokenizer's thread."""
         with _timed("tokenize"):
             before = self._encoder.truncated
-            tokens = self._encoder.tokenize([job.text for job in jobs])
-            return _Tokenized(jobs, tokens, self._encoder.truncated - before)
+            tokenized = self._encoder.tokenize_texts([job.text for job in jobs])
+            return _Tokenized(jobs, tokenized, self._encoder.truncated - before)
 
     def _feed(self) -> None:
         """Keep the device busy: a batch goes at once when it is idle, however small."""
@@ -276,7 +291,7 @@ class Pipeline:
         settled: list[Position] = []
         for place, job in jobs:
             if (fault := faults.get(place)) is not None:
-                self._refuse(self._fault(job, fault))
+                self._refuse_job(job, fault)
             else:
                 vector = encode_vector(job.content_hash, batch.encoded.vectors[place])
                 self._send(job.item_id, vector, SHOP if job.record.shop else SIGHTING)
@@ -323,10 +338,12 @@ class Pipeline:
         metrics.DEAD_LETTERS.labels(letter.topic.removeprefix(self._settings.topic_prefix), letter.reason).inc()
         self._publisher.refuse(letter)
 
-    def _fault(self, job: Job, fault: str) -> DeadLetter:
+    def _refuse_job(self, job: Job, fault: str) -> None:
+        """Send an item without a vector to `dead-letters`; one that was read ahead is met again, and goes then."""
         record = job.record
-        rejected = Rejected("bad_model_output", f"item {job.item_id} has no vector: {fault}")
-        return DeadLetter.of(rejected, *record.position, self._now_ms(), record.key, record.value)
+        if not record.ahead:
+            rejected = Rejected("bad_model_output", f"item {job.item_id} has no vector: {fault}")
+            self._refuse(DeadLetter.of(rejected, *record.position, self._now_ms(), record.key, record.value))
 
     def _flush(self) -> None:
         with _timed("publish"):

@@ -29,7 +29,7 @@ from streams.wire.models import Served, decode_served
 from streams.wire.vectors import decode_vector, split_vector_key
 from tests.support.encoders import RunningEncoder, put, put_raw, vectors, wait_for, with_text
 from tests.support.roles import RoleProcess
-from tests.support.tiny_model import DIM, make_tiny_model
+from tests.support.tiny_model import DIM, forget_unknown_words, make_tiny_model
 from tests.support.verifier import read_topic
 
 pytestmark = pytest.mark.integration
@@ -159,6 +159,23 @@ def test_an_item_the_model_cannot_encode_is_set_aside(settings: Settings, monkey
     (record,) = read_topic(settings, "dead-letters")
     letter = DeadLetter.from_record(record.headers, record.value)
     assert (letter.reason, letter.value) == ("bad_model_output", bad.encode())
+
+
+def test_an_item_the_tokenizer_refuses_is_set_aside(settings: Settings, tmp_path: Path) -> None:
+    """It goes to dead-letters with its bytes, the worker and the items of its poll go on, and nothing is left over."""
+    folder = make_tiny_model(tmp_path / "words")
+    forget_unknown_words(folder)
+    bad = Item("bad", title="a green mug")
+    strict = settings.model_copy(update={"model_path": folder})
+    with RunningEncoder(strict):
+        put(settings, Item("a", title="red mug"), bad, Item("b", title="blue mug"))
+        wait_for(lambda: set(vectors(settings)) == {"a", "b"} and len(read_topic(settings, "dead-letters")) == 1)
+        put(settings, Item("bad", title="a red cup"))
+        wait_for(lambda: set(vectors(settings)) == {"a", "b", "bad"})
+    (record,) = read_topic(settings, "dead-letters")
+    letter = DeadLetter.from_record(record.headers, record.value)
+    assert (letter.reason, letter.value) == ("bad_model_output", bad.encode())
+    assert [lag.total for lag in group_lags(settings)] == [0]
 
 
 def test_sightings_count_while_the_shop_is_silent(settings: Settings) -> None:

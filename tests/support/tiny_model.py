@@ -50,6 +50,13 @@ def make_tiny_model(folder: Path, *, seed: int = 0, layers: int = 2, **config: A
     return folder
 
 
+def forget_unknown_words(folder: Path) -> None:
+    """Give the model a tokenizer of whole words that fails on every word but those in `WORDS`."""
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def edit_json(file: Path, **values: Any) -> None:
     """Set keys of a JSON object file; it is made when absent."""
     content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from models.artifact import load_spec
 from models.encoder import Encoder, fingerprint
 from models.errors import ModelError
-from tests.support.tiny_model import DIM, MAX_TOKENS, edit_json, make_tiny_model
+from tests.support.tiny_model import DIM, MAX_TOKENS, edit_json, forget_unknown_words, make_tiny_model
 
 TEXTS = ["a blue mug", "red cup of the gift film and drama, a comedy", "mug", "the film: comedy and drama"]
 
@@ -52,6 +52,18 @@ def test_batching_changes_nothing(encoder: Encoder) -> None:
 def test_no_texts_are_no_vectors(encoder: Encoder) -> None:
     """An empty call is not an error."""
     assert encoder.encode([]).shape == (0, DIM)
+
+
+def test_a_text_the_tokenizer_refuses_costs_that_text(tmp_path: Path) -> None:
+    """The others have their tokens, and the fault says why."""
+    folder = make_tiny_model(tmp_path / "tiny")
+    forget_unknown_words(folder)
+    encoder = Encoder(load_spec(folder), "cpu", threads=1, precision="fp32")
+    texts = ["a blue mug", "a green mug", "red cup", "the film", "a green cup"]
+    tokens, faults = encoder.tokenize_texts(texts)
+    assert tokens == [ids for text in texts for ids in ([[]] if "green" in text else encoder.tokenize([text]))]
+    assert sorted(faults) == [1, 4]
+    assert all("refused it: WordLevel error" in reason for reason in faults.values())
 
 
 @pytest.mark.parametrize(("pooling", "position"), [("cls", 0), ("lasttoken", -1)])
