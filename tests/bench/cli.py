@@ -147,6 +147,23 @@ def encoder(
         print(reason)
 
 
+@app.command("encoder-live")
+def encoder_live(
+    *,
+    bulk: Annotated[int, typer.Option(min=1_000, help="Items that are encoded meanwhile.")] = 100_000,
+    rate: Annotated[float, typer.Option(min=0.1, help="Live items per second.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=5, help="Measured time.")] = 60.0,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of the encoder; 0 takes all cores.")] = 0,
+    json_file: JsonFile = None,
+    page: Page = False,
+) -> None:
+    """From a changed item to its vector on `item-vectors`, while a whole catalogue is encoded."""
+    from tests.bench.encoder.live import measure  # noqa: PLC0415 -- so that --help is quick
+
+    rows = measure(bulk, rate, seconds, threads)
+    finish("encoder-live", "Live items beside a bulk, CPU", rows, {}, json_file, page=page)
+
+
 @app.command()
 def latency(
     *,

@@ -104,7 +104,7 @@ class Worker:
 
     def _run(self, items: list[Item]) -> float:
         self._runs += 1
-        renamed = [Item(f"{self._runs}-{item.item_id}", **_fields(item)) for item in items]
+        renamed = [Item(f"{self._runs}-{item.item_id}", **fields(item)) for item in items]
         before = self._vectors()
         began = time.perf_counter()
         put(self._settings, *renamed)
@@ -121,7 +121,8 @@ class Worker:
         return sum(self._consumer.get_watermark_offsets(TopicPartition(topic, number))[1] for number in partitions)
 
 
-def _fields(item: Item) -> dict[str, Any]:
+def fields(item: Item) -> dict[str, Any]:
+    """Return what an item's text is made of."""
     return {
         "title": item.title,
         "category": item.category,
