@@ -253,6 +253,26 @@ def test_kill_9_loses_nothing(settings: Settings, tmp_path: Path) -> None:
     assert all(lag.total == 0 for lag in group_lags(settings) if "freshet-encoder" in lag.group)
 
 
+def test_a_killed_encoder_leaves_its_share_to_the_other(settings: Settings, tmp_path: Path) -> None:
+    """While partitions move, every item gets the vector of its newest text, and no text is encoded twice."""
+    model = make_tiny_model(tmp_path / "slow", layers=60)
+    slow = settings.model_copy(update={"model_path": model, "encoder_batch_tokens": 300})
+    items = [Item(f"i{number}", title=f"{'the blue mug ' * 8}{number}") for number in range(2_000)]
+    changed = [Item(f"i{number}", title=f"mug {number}") for number in range(0, 2_000, 20)]
+    wanted = {item.item_id: content_hash(item.title) for item in [*items, *changed]}
+    with RoleProcess("encoder", slow, tmp_path, "one") as one, RoleProcess("encoder", slow, tmp_path, "other") as other:
+        for each in (one, other):
+            each.ready()
+        put(settings, *items)
+        wait_for(lambda: all(each.metric("freshet_encoder_items_total", outcome="encoded") for each in (one, other)))
+        one.kill()
+        put(settings, *changed)
+        wait_for(lambda: {name: found.content_hash for name, found in vectors(settings).items()} == wanted, 120)
+        assert other.alive
+        wait_for(lambda: all(lag.total == 0 for lag in group_lags(settings)))
+    assert len(read_topic(settings, "item-vectors")) <= len(items) + len(changed)
+
+
 def history(settings: Settings) -> dict[str, list[bytes]]:
     """Return the content hashes of each item's vectors, in the order in which they came out."""
     hashes: dict[str, list[bytes]] = {}
@@ -265,7 +285,7 @@ def history(settings: Settings) -> dict[str, list[bytes]]:
 def test_live_changes_go_before_a_backlog(settings: Settings, tmp_path: Path) -> None:
     """They are encoded before it, older texts of theirs never after, also where the worker was killed meanwhile."""
     words = "the blue mug and the red cup of the film " * 3
-    items = [Item(f"i{number}", title=f"{words} {number}") for number in range(4_000)]
+    items = [Item(f"i{number}", title=f"{words}{number}") for number in range(4_000)]
     # Every hundredth changes: some were encoded already, of most the old text waits unread.
     changed = [Item(f"i{number}", title=f"mug {number}") for number in range(0, 4_000, 100)]
     first, second = changed[::2], changed[1::2]
