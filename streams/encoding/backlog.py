@@ -9,7 +9,7 @@ wanted afterwards.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -141,15 +141,15 @@ class Backlog:
         """
         Return the batch, as `plan_batches` makes them, that holds the oldest item that has its tokens.
 
-        Live items go first, in batches of their own; `bulk_tokens` is a smaller budget for the others. An item whose
-        older version is being encoded waits for it, so that its vectors come out in order.
+        Live items go first, in batches of their own; `bulk_tokens` is a smaller budget for the others, 0 lets them
+        wait. An item whose older version is being encoded waits for it, so that its vectors come out in order.
         """
         live: list[Job] = []
         bulk: list[Job] = []
         for job in self._jobs.values():
             if job.tokens is not None and job.item_id not in self._taken:
                 (bulk if job.bulk else live).append(job)
-        if bulk and (not live or self._live_turns >= _LIVE_TURNS):
+        if bulk and bulk_tokens != 0 and (not live or self._live_turns >= _LIVE_TURNS):
             jobs, budget_tokens = bulk, min(budget_tokens, bulk_tokens or budget_tokens)
             self._live_turns = 0
         else:
@@ -167,6 +167,10 @@ class Backlog:
         """Let everything that waits be bulk: what comes from now on goes before it."""
         for job in self._jobs.values():
             job.bulk = True
+
+    def forget_passed(self, reached: Mapping[tuple[str, int], int]) -> None:
+        """Forget what was read ahead of the group's reader and lies behind it now; Kafka may have compacted it away."""
+        self._ahead = {item_id: at for item_id, at in self._ahead.items() if at.offset >= reached.get(at[:2], 0)}
 
     def land(self, jobs: Iterable[Job]) -> list[Job]:
         """Return which of a batch that was taken are still wanted: not deleted, changed back or another's by now."""

@@ -210,9 +210,12 @@ class Intake:
                 found = self._consumer.committed(
                     TopicPartition(*at), metadata=True, timeout_ms=round(_COMMIT_TIMEOUT_S * 1000)
                 )
-                note = "" if found is None else str(found.metadata)
+                if found is None:
+                    continue
+                note = str(found.metadata)
                 offset = note.removeprefix(_LIVE_NOTE)
-                if note != offset and offset.isdecimal() and int(offset) > self._next.get(at, 0):
+                # One that has been passed says nothing any more.
+                if note != offset and offset.isdecimal() and int(offset) > max(found.offset, self._next.get(at, 0)):
                     starts[at] = int(offset)
         except (KafkaError, OSError) as error:
             # Without them live records are read from now on, and earlier ones in their turn.

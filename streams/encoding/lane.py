@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 
 import structlog
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.encoding.backlog import Record
 from streams.encoding.watermark import Position
@@ -17,6 +18,8 @@ _LOG = structlog.get_logger(__name__)
 
 #: Records of one poll: live ones are few, and what is being polled is not being encoded.
 _POLL_RECORDS = 256
+#: Going on from a known place takes some hundred milliseconds; bulk items wait for it no longer than this.
+_CATCH_UP_S = 2.0
 
 Place = tuple[str, int]
 
@@ -35,6 +38,9 @@ class LiveLane:
         self._held: set[Place] = set()
         self._starts: dict[Place, int] = {}
         self._next: dict[Place, int] = {}
+        # Partitions read from a known place whose end has not been met, and when that began.
+        self._behind: set[Place] = set()
+        self._since_s = 0.0
 
     @property
     def open(self) -> bool:
@@ -45,6 +51,15 @@ class LiveLane:
     def starts(self) -> dict[Place, int]:
         """Offset of the first live record of each partition that had one."""
         return self._starts
+
+    @property
+    def caught_up(self) -> bool:
+        """
+        Whether what was read ahead before, here or by another member, has been read again.
+
+        Until then an older version of an item may look like news.
+        """
+        return not self._behind or time.monotonic() - self._since_s > _CATCH_UP_S
 
     def follows(self, held: Collection[Place]) -> bool:
         """Whether it reads these partitions and no others."""
@@ -65,17 +80,24 @@ class LiveLane:
         self._next = {at: offset for at, offset in self._next.items() if at in self._held}
         self._starts = {at: start for at, start in starts.items() if start is not None}
         places = {at: self._next.get(at, self._starts.get(at, OFFSET_END)) for at in self._held}
+        self._behind = {at for at, offset in places.items() if offset != OFFSET_END}
+        self._since_s = time.monotonic()
         try:
             if self._consumer is None:
-                # A start that was deleted meanwhile gives way to the end. Some milliseconds of waiting at the broker
-                # are what `reader` takes; nobody waits for the end of a partition here.
-                self._consumer = reader(
-                    self._settings, auto_offset_reset="latest", enable_partition_eof=False, fetch_wait_max_ms=100
-                )
+                # A start that was deleted meanwhile gives way to the end. A fetch may wait longer than a restore's
+                # does: it is answered with the first record.
+                self._consumer = reader(self._settings, auto_offset_reset="latest", fetch_wait_max_ms=100)
             self._consumer.assign([TopicPartition(*at, offset) for at, offset in places.items()])
         except KafkaException as error:
             raise _sentence(error) from error
         _LOG.info("live_lane_open", partitions=len(held))
+
+    def forget(self, lost: Collection[Place]) -> None:
+        """Drop partitions that were taken away: should they come back, they are read from where their commit says."""
+        for at in lost:
+            self._held.discard(at)
+            self._starts.pop(at, None)
+            self._next.pop(at, None)
 
     def jump(self) -> None:
         """Leave what was not read yet to the group's reader, and read on from the ends."""
@@ -117,7 +139,7 @@ class LiveLane:
             return
         self._consumer.close()
         self._consumer = None
-        self._held, self._starts, self._next = set(), {}, {}
+        self._held, self._starts, self._next, self._behind = set(), {}, {}, set()
         _LOG.info("live_lane_closed")
 
     def _record(self, message: Message) -> Record:
@@ -127,11 +149,13 @@ class LiveLane:
         self._next[at] = position.offset + 1
         return Record(position, shop=True, key=message.key(), value=message.value(), ahead=True)
 
-    @staticmethod
-    def _is_good(message: Message) -> bool:
+    def _is_good(self, message: Message) -> bool:
         error = message.error()
         if error is None:
             return True
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- public constant
+            self._behind.discard((str(message.topic()), int(message.partition() or 0)))
+            return False
         if error.fatal():
             raise DependencyError(f"reading {message.topic()} ahead failed: {error.str()}")
         _LOG.warning("live_lane_silent", error=error.str())
