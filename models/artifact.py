@@ -25,10 +25,10 @@ CONFIG = "config.json"
 MANIFEST = "SHA256SUMS"
 _REQUIRED = (CONFIG, TOKENIZER, WEIGHTS)
 
-#: Encoders that transformers implements itself, without code from the folder.
+#: Encoders, and decoders that serve as such, that transformers implements itself, without code from the folder.
 ARCHITECTURES = frozenset({
-    "albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "ernie", "modernbert", "mpnet", "nomic_bert",
-    "roberta", "xlm-roberta",
+    "albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "ernie", "llama", "mistral", "modernbert",
+    "mpnet", "nomic_bert", "qwen2", "qwen3", "roberta", "xlm-roberta",
 })  # fmt: skip
 
 #: Architectures whose first position id is padding_idx + 1, so that two positions are never used.
@@ -45,6 +45,9 @@ _HARMLESS_PRIVATE_KEYS = frozenset({"_name_or_path", "_commit_hash"})
 
 #: What sentence-transformers may list in modules.json. A Dense or other layer would change the vectors silently.
 _MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
+
+#: What models call the prompt of the texts that are looked for, in sentence-transformers' order.
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 #: A JSON file of a model is a few KB (label maps included); the tokenizer is read by its own parser.
 _MAX_JSON_BYTES = 4 << 20
@@ -68,6 +71,12 @@ class ModelFolder:
         How token states become one vector.
     dim
         Elements of a vector.
+    full_dim
+        Elements that the model gives, of which the first `dim` are kept.
+    prompt
+        Stands before every text.
+    lower_case
+        Whether texts are written in lower case first.
     weights_sha256, tokenizer_sha256
         Hashes of the two files that decide what a vector is, lower-case hex.
 
@@ -78,11 +87,21 @@ class ModelFolder:
     max_tokens: int
     pooling: Pooling
     dim: int
+    full_dim: int
+    prompt: str
+    lower_case: bool
     weights_sha256: str
     tokenizer_sha256: str
 
 
-def load_spec(path: Path, sha256: str = "", manifest: Mapping[str, str] | None = None) -> ModelFolder:
+def load_spec(
+    path: Path,
+    sha256: str = "",
+    manifest: Mapping[str, str] | None = None,
+    *,
+    prompt: str | None = None,
+    dim: int = 0,
+) -> ModelFolder:
     """
     Check a model folder and say what is in it. Weights are hashed, not loaded.
 
@@ -90,12 +109,17 @@ def load_spec(path: Path, sha256: str = "", manifest: Mapping[str, str] | None =
     ----------
     path
         Folder as transformers and sentence-transformers write it: `config.json`, `tokenizer.json`,
-        `model.safetensors`, and optionally `modules.json`, `sentence_bert_config.json`, `1_Pooling/config.json`.
+        `model.safetensors`, and optionally `modules.json`, `sentence_bert_config.json`, `1_Pooling/config.json`,
+        `config_sentence_transformers.json`.
     sha256
         Required hash of `model.safetensors`; empty accepts any.
     manifest
         Required hashes by file name inside the folder. A file `SHA256SUMS` in the folder (as `sha256sum` writes it)
         is checked as well.
+    prompt
+        Stands before every text; None takes the folder's own for documents.
+    dim
+        Elements kept of a vector, for models trained so that the first ones say the most (Matryoshka); 0 keeps all.
 
     Raises
     ------
@@ -112,13 +136,22 @@ def load_spec(path: Path, sha256: str = "", manifest: Mapping[str, str] | None =
     _check_manifest(path, {**_read_manifest(path), **(manifest or {})})
     config = _read_json(path / CONFIG)
     _check_config(config, path / CONFIG)
-    pooling = _pooling(path)
+    full_dim = _dim(config, path)
+    if dim > full_dim:
+        raise ModelError(f"vectors of {path} have {full_dim} elements, of which {dim} cannot be kept")
+    pooling, pools_prompt = _pooling(path)
+    prompt = _own_prompt(path) if prompt is None else prompt
+    if prompt and not pools_prompt:
+        raise ModelError(f"{path} leaves its prompt out of the pooling, which Freshet does not do; set no prompt")
     return ModelFolder(
         path=path,
         architecture=config["model_type"],
         max_tokens=_max_tokens(path, config),
         pooling=pooling,
-        dim=_dim(config, path),
+        dim=dim or full_dim,
+        full_dim=full_dim,
+        prompt=prompt,
+        lower_case=_lower_case(path),
         weights_sha256=weights_sha256,
         tokenizer_sha256=_sha256(path / TOKENIZER),
     )
@@ -203,7 +236,8 @@ def _refuse_keys(value: Any, path: Path) -> None:
             _refuse_keys(inner, path)
 
 
-def _pooling(path: Path) -> Pooling:
+def _pooling(path: Path) -> tuple[Pooling, bool]:
+    """Return the pooling, and whether it takes in the prompt's tokens."""
     folder = "1_Pooling"
     if (path / "modules.json").exists():
         modules = _read_json(path / "modules.json")
@@ -215,7 +249,7 @@ def _pooling(path: Path) -> Pooling:
     if not file.resolve().is_relative_to(path.resolve()):
         raise ModelError(f"{path / 'modules.json'} points out of its folder")
     if not file.exists():
-        return "mean"
+        return "mean", True
     config = _read_json(file)
     # New releases of sentence-transformers write one name, old ones a flag per mode.
     named = config.get("pooling_mode")
@@ -228,13 +262,32 @@ def _pooling(path: Path) -> Pooling:
             for name, on in config.items()
             if name.startswith("pooling_mode_") and on is True
         }
+    # The first and the last token are what they are with a prompt or without.
     if modes == {"mean"}:
-        return "mean"
+        return "mean", config.get("include_prompt") is not False
     if modes == {"cls"}:
-        return "cls"
+        return "cls", True
     if modes == {"lasttoken"}:
-        return "lasttoken"
+        return "lasttoken", True
     raise ModelError(f"{file} asks for pooling {sorted(modes)}; supported are mean, cls and lasttoken, one at a time")
+
+
+def _own_prompt(path: Path) -> str:
+    """Return what sentence-transformers puts before documents: the first of these names, else the default prompt."""
+    file = path / "config_sentence_transformers.json"
+    config = _read_json(file) if file.exists() else {}
+    prompts = config.get("prompts") or {}
+    for name in (*_DOCUMENT_PROMPTS, config.get("default_prompt_name")):
+        if prompt := prompts.get(name):
+            if not isinstance(prompt, str):
+                raise ModelError(f"the prompt {name!r} in {file} is not a text")
+            return prompt
+    return ""
+
+
+def _lower_case(path: Path) -> bool:
+    file = path / "sentence_bert_config.json"
+    return file.exists() and _read_json(file).get("do_lower_case") is True
 
 
 def _max_tokens(path: Path, config: dict[str, Any]) -> int:

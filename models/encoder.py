@@ -16,14 +16,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModel
-from transformers.utils import logging as transformers_logging
+from tokenizers import Encoding
 
-from models.artifact import TOKENIZER, ModelFolder
+from models.artifact import ModelFolder
 from models.batching import plan_batches, smallest_saturating
 from models.errors import ModelError
+from models.loading import device_of, first_line, load_model, load_tokenizer
 from models.precision import CANARIES, Precision, Trial, choose, try_out
 from models.text import TEMPLATE_VERSION
 
@@ -141,14 +139,14 @@ class Encoder:
         self.folder = folder
         self.dim = folder.dim
         self.max_tokens = min(max_tokens, folder.max_tokens)
-        self.device = _device(device)
+        self.device = device_of(device)
         self.fingerprint = fingerprint(folder, self.max_tokens)
         self.batch_tokens = batch_tokens or CPU_BATCH_TOKENS
         self.batch_cost_tokens = None if self.device.type == "cuda" else _CPU_BATCH_COST_TOKENS
         self.truncated = 0
         self.trials: list[Trial] = []
         torch.set_num_threads(threads or _cores())
-        self._tokenizer = _load_tokenizer(folder, self.max_tokens)
+        self._tokenizer = load_tokenizer(folder, self.max_tokens)
         self._load(precision)
         if not batch_tokens and self.device.type == "cuda":
             self.batch_tokens = smallest_saturating(self._tokens_per_s, *_GPU_BATCH_TOKENS)
@@ -164,7 +162,7 @@ class Encoder:
         problem = None
         for name in wanted:
             self.precision = name
-            self._model, self._pad = _load_model(self.folder, _DTYPES[name], self.device, self._tokenizer)
+            self._model, self._pad = load_model(self.folder, _DTYPES[name], self.device, self._tokenizer)
             problem = self._self_check()
             if problem is None:
                 if precision == "auto" and self.device.type == "cpu":
@@ -175,8 +173,8 @@ class Encoder:
     def _try_bf16(self) -> None:
         """Take bf16 instead of fp32 where the canary texts show that it is faster and as good."""
         exact = self._model
-        half, _ = _load_model(self.folder, torch.bfloat16, self.device, self._tokenizer)
-        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(CANARIES))]
+        half, _ = load_model(self.folder, torch.bfloat16, self.device, self._tokenizer)
+        tokens = [encoding.ids for encoding in self._encodings(CANARIES)]
         plan = plan_batches([len(ids) for ids in tokens], self.batch_tokens, self.batch_cost_tokens)
 
         def run(model: Any) -> npt.NDArray[np.float32]:
@@ -212,9 +210,16 @@ class Encoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, special tokens included, at most `max_tokens`; counts what is cut."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        encodings = self._encodings(texts)
         self.truncated += sum(1 for encoding in encodings if encoding.overflowing)
         return [encoding.ids for encoding in encodings]
+
+    def _encodings(self, texts: Sequence[str]) -> list[Encoding]:
+        """Tokenise as the model was trained: behind its prompt."""
+        folder = self.folder
+        prompted = [folder.prompt + (text.lower() if folder.lower_case else text) for text in texts]
+        found: list[Encoding] = self._tokenizer.encode_batch_fast(prompted)
+        return found
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokenized:
         """Tokenise as `tokenize`, but let a text on which the tokenizer fails cost that text alone."""
@@ -224,7 +229,7 @@ class Encoder:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             if len(texts) == 1:
-                return Tokenized([[]], {0: f"the tokenizer refused it: {_first_line(error)}"})
+                return Tokenized([[]], {0: f"the tokenizer refused it: {first_line(error)}"})
         middle = len(texts) // 2
         first, second = self.tokenize_texts(texts[:middle]), self.tokenize_texts(texts[middle:])
         later = {middle + place: reason for place, reason in second.faults.items()}
@@ -270,7 +275,7 @@ class Encoder:
                 if _is_out_of_memory(error):
                     self._shrink(len(rows) * max(len(tokens[row]) for row in rows))
                 if len(rows) == 1:
-                    faults[rows[0]] = f"the model refused it: {_first_line(error)}"
+                    faults[rows[0]] = f"the model refused it: {first_line(error)}"
                 else:
                     waiting += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
         for row in np.flatnonzero(~_usable(vectors)).tolist():
@@ -282,11 +287,11 @@ class Encoder:
 
     def _self_check(self) -> str | None:
         """Encode the check texts; return what is wrong, None when nothing is."""
-        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(_CANARIES))]
+        tokens = [encoding.ids for encoding in self._encodings(_CANARIES)]
         try:
             vectors = self._forward(tokens)
         except (RuntimeError, IndexError, MemoryError) as error:
-            return _first_line(error)
+            return first_line(error)
         if vectors.shape != (len(tokens), self.dim):
             return f"its vectors have {vectors.shape[1]} elements, its configuration says {self.dim}"
         return None if bool(_usable(vectors).all()) else "its vectors are not finite"
@@ -306,6 +311,8 @@ class Encoder:
         padded = min(lengths) < width
         states = self._model(input_ids=input_ids, attention_mask=mask.long() if padded else None)
         pooled = self._pool(states.last_hidden_state.float(), mask, ends)
+        if self.dim < self.folder.full_dim:
+            pooled = pooled[:, : self.dim]  # a Matryoshka model has said the most by then
         unit = torch.nn.functional.normalize(pooled, dim=1)
         vectors: npt.NDArray[np.float32] = unit.cpu().numpy()
         return vectors
@@ -331,8 +338,8 @@ def fingerprint(folder: ModelFolder, max_tokens: int) -> str:
     """
     Name the vector space: blake2b-64, in hex, of everything that decides what vector a given item gets.
 
-    Two workers with equal fingerprints may write each other's vectors; a changed model, tokenizer, pooling, limit or
-    text template is another space with its own keys.
+    Two workers with equal fingerprints may write each other's vectors; a changed model, tokenizer, prompt, pooling,
+    size, limit or text template is another space with its own keys.
     """
     parts = {
         "weights": folder.weights_sha256,
@@ -344,6 +351,11 @@ def fingerprint(folder: ModelFolder, max_tokens: int) -> str:
         "dim": folder.dim,
         "precision": PRECISION_CLASS,
     }
+    # Named only where they change a vector, so that other models keep the names they had.
+    if folder.prompt:
+        parts["prompt"] = repr(folder.prompt)
+    if folder.lower_case:
+        parts["case"] = "lower"
     text = "\n".join(f"{name}={value}" for name, value in parts.items())
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -356,67 +368,12 @@ def _usable(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     return usable
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda"):
-        index = int(name.partition(":")[2] or 0)
-        if index >= torch.cuda.device_count():
-            raise ModelError(f"the device {name} is not there: {torch.cuda.device_count()} GPUs are visible")
-    return torch.device(name)
-
-
 def _cores() -> int:
     """Cores this process may use; a container's CPU set counts, the machine's total does not."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _load_tokenizer(folder: ModelFolder, max_tokens: int) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_file(str(folder.path / TOKENIZER))
-    except Exception as error:  # the Rust parser raises plain Exception
-        raise ModelError(f"{folder.path / TOKENIZER} cannot be read: {_first_line(error)}") from error
-    # The file may ask for a fixed padding and a shorter limit of its own.
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length=max_tokens)
-    return tokenizer
-
-
-def _load_model(folder: ModelFolder, dtype: torch.dtype, device: torch.device, tokenizer: Tokenizer) -> tuple[Any, int]:
-    """Return (model, padding id)."""
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()  # what it would report is checked below
-    local: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    try:
-        config = AutoConfig.from_pretrained(folder.path, **local)
-        model, info = AutoModel.from_pretrained(
-            folder.path,
-            config=config,
-            use_safetensors=True,
-            # Stated, because transformers 5 takes the checkpoint's own precision otherwise.
-            dtype=dtype,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-            **local,
-        )
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise ModelError(f"the model in {folder.path} cannot be loaded: {_first_line(error)}") from error
-    # transformers fills what a checkpoint lacks with random numbers. Only the pooler may be missing: it is not used.
-    if missing := sorted(name for name in info["missing_keys"] if not name.startswith("pooler.")):
-        raise ModelError(f"the weights in {folder.path} lack {len(missing)} tensors, {missing[0]} among them")
-    if tokenizer.get_vocab_size() > config.vocab_size:
-        raise ModelError(
-            f"the tokenizer in {folder.path} knows {tokenizer.get_vocab_size()} tokens, its model {config.vocab_size}"
-        )
-    pad = getattr(config, "pad_token_id", None)
-    return model.eval().requires_grad_(requires_grad=False).to(device), pad if isinstance(pad, int) else 0
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return "can't allocate memory" in str(error)  # torch's CPU allocator raises RuntimeError
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -219,6 +219,17 @@ class Settings(BaseSettings):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Where the encoder runs.")
     encoder_max_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are cut, and counted.")
+    encoder_prompt: str | None = Field(
+        None,
+        max_length=1_000,
+        description="Text before every item's, like `passage: `; unset takes the model's own for documents.",
+    )
+    encoder_dim: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Elements kept of a vector, for models trained for it (Matryoshka); 0 keeps all.",
+    )
     encoder_batch_tokens: int = Field(
         0, ge=0, le=1_000_000, description="Token budget of a batch; 0 chooses by device."
     )

