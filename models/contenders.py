@@ -22,7 +22,6 @@ from models.reasons import dot
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-
 #: Rounding to steps brings scores together that lie a step apart; two leave room for the bounds' own rounding.
 _STEPS_APART = np.float32(2 * SCORE_STEP)
 _STEPS = 1 / SCORE_STEP
