@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from models.compiled import compiled
 
-#: Events after which an event counts half for its fitted neighbours. On MovieLens-100K 15 finds more than 30 and 60.
-HALF_LIFE_EVENTS: Final = 15.0
 #: The newest events whose followers are looked at; each counts 1 / distance.
 FOLLOWED_EVENTS: Final = 5
-#: The newest events whose neighbours are looked at at all: one further back counts less than a twentieth.
+#: The newest events whose neighbours are looked at at all: one further back is the whole history's to tell of.
 LOOKED_AT: Final = 64
+#: Stands for a half-life of 0, after which nothing but the newest event counts.
+_NO_HALF_LIFE: Final = 1e-9
 
 
 class Events(NamedTuple):
@@ -59,18 +59,28 @@ class Weighing(NamedTuple):
 
 
 @compiled
-def reach(distance: int, most: int) -> int:
+def reach(distance: int, most: int, half_life_events: float) -> int:
     """Return how many of an item's neighbours, of `most` kept, the event so many liked events ago speaks of."""
-    return math.ceil(most * near(distance))
+    return math.ceil(most * near(distance, half_life_events))
 
 
 @compiled
-def near(distance: int) -> float:
+def near(distance: int, half_life_events: float) -> float:
     """Return what the event so many liked events before the newest counts for its fitted neighbours."""
-    return math.exp2(-distance / HALF_LIFE_EVENTS) if distance < LOOKED_AT else 0.0
+    return math.exp2(-distance / max(half_life_events, _NO_HALF_LIFE)) if distance < LOOKED_AT else 0.0
 
 
 @compiled
 def following(distance: int) -> float:
     """Return what that event counts for its followers."""
     return 1.0 / (distance + 1) if distance < FOLLOWED_EVENTS else 0.0
+
+
+@compiled
+def recalled(mass: float) -> float:
+    """
+    Return what an item of the user's history counts for its fitted neighbours by all that was done with it, decayed.
+
+    The root, so that what is bought each week does not drown everything else.
+    """
+    return math.sqrt(mass) if mass > 0.0 else 0.0

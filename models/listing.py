@@ -19,6 +19,7 @@ from models.compiled import compiled
 from models.contenders import Rows
 from models.events import Events, Weighing
 from models.neighbours import (
+    HISTORY,
     REPEAT,
     VOICES,
     Related,
@@ -26,9 +27,11 @@ from models.neighbours import (
     Scratch,
     attribute,
     come_back,
+    hold,
     hush,
     loudest,
     measure,
+    recall,
     speak,
 )
 from models.ranking import SCORE_STEP, Barred, Floats, Top, Weights, queries
@@ -81,6 +84,7 @@ class _Users(NamedTuple):
     now_ms: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float64]
     voices: npt.NDArray[np.float64]
+    half_lives_events: npt.NDArray[np.float64]
     exclude_seen: npt.NDArray[np.bool_]
 
 
@@ -131,8 +135,9 @@ def make_lists(
     barred = _barred(users, weights, rows, room, stamp)
     top = exact_top(queries(short, long, negative, weights.vectors), table, size + _SPARE, barred)
     asked = _Users(
-        users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices, weights.exclude_seen
-    )
+        users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices,
+        weights.half_lives_events, weights.exclude_seen,
+    )  # fmt: skip
     spoken, also, width = size + _SPARE, np.empty((count, 0), np.int32), size
     if not (plain := is_plain(users.parameters, promotions, users.previous)):
         # What stood on the list before and what is pinned may stay wherever the ranking has it.
@@ -222,12 +227,13 @@ def _choose(
                 room.barred[barred.columns[place]] = mine
         scales = found.scales[user]
         wanted = users.voices[user]
-        touched = speak(users.events, user, rows, weighing, related, wanted, room)
+        touched = speak(users.events, user, rows, weighing, related, wanted, users.half_lives_events[user], room)
+        owned = users.owned
+        first, end = owned.ends[user - 1] if user else 0, owned.ends[user]
+        spoken_of = rows if wanted[HISTORY] > 0.0 else 0
+        touched = recall(owned.items, owned.masses, first, end, related.neighbours, spoken_of, room, touched)
         if wanted[REPEAT] > 0.0 and not users.exclude_seen[user]:
-            first = users.owned.ends[user - 1] if user else 0
-            touched = come_back(
-                users.owned.items, users.owned.masses, first, users.owned.ends[user], rows, room, touched
-            )
+            touched = come_back(owned.items, owned.masses, first, end, rows, room, touched)
         touched = measure(related, table.usable, mine, room, touched, wanted, scales)
         for part in range(3):
             scales[VOICES + part] = _scale(users.interests[part, user], users.vectors[user, part])
@@ -293,7 +299,9 @@ def _explain(
         if not count:
             continue
         contribute(table.vectors, items, groups, count)
-        attribute(related, items, groups, count, weighing, scales, room)
+        first = users.owned.ends[user - 1] if user else 0
+        hold(users.owned.items, users.owned.masses, first, users.owned.ends[user], groups, count, room)
+        attribute(related, items, groups, count, weighing, scales, users.half_lives_events[user], room)
         for rank in range(len(items)):
             if items[rank] < 0:
                 break

@@ -1,9 +1,10 @@
 """
 What a user's events say through item-to-item neighbours, and what the user comes back to: sums over sparse rows.
 
-Three voices speak for items that no vector need be near to: fitted neighbours (EASE) of a recency-weighted history,
-what follows the newest events in other sessions, and the items of the user's own history. Each is divided by the
-largest it says of any item that may be listed, so that a weight means the same for a user of one event and of many.
+Four voices speak for items that no vector need be near to: fitted neighbours (EASE) of the newest events and those of
+all that the user's state still knows, what follows the newest events in other sessions, and the items of the user's own
+history. Each is divided by the largest it says of any item that may be listed, so that a weight means the same for a
+user of one event and of many.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compiled import compiled
-from models.events import LOOKED_AT, Events, Weighing, following, near, reach
+from models.events import LOOKED_AT, Events, Weighing, following, near, reach, recalled
 from models.reasons import Groups
 
 Floats = npt.NDArray[np.float32]
@@ -26,9 +27,11 @@ Int64 = npt.NDArray[np.int64]
 NEIGHBOURS: Final = 0
 FOLLOWERS: Final = 1
 REPEAT: Final = 2
-VOICES: Final = 3
+HISTORY: Final = 3
+VOICES: Final = 4
 
-#: A popular item is everybody's neighbour: weights are divided by (popularity + shift) to these powers.
+#: A popular item is everybody's neighbour: weights are divided by (popularity + shift) to these powers. Those of whole
+#: histories are not: who has done much has met what is popular, and what is said here tells what of it is left.
 DAMPING_SHIFT: Final = 0.05
 DAMPING: Final = (0.2, 0.4)
 
@@ -147,7 +150,7 @@ def _say(room: Room, touched: int, item: int, voice: int, value: float) -> int:
     if more <= 0.0:
         return touched
     sums = room.sums[item]
-    if sums[NEIGHBOURS] == 0.0 and sums[FOLLOWERS] == 0.0 and sums[REPEAT] == 0.0:
+    if sums[NEIGHBOURS] == 0.0 and sums[FOLLOWERS] == 0.0 and sums[REPEAT] == 0.0 and sums[HISTORY] == 0.0:
         room.touched[touched] = item
         touched += 1
     sums[voice] += more
@@ -170,8 +173,9 @@ def _say_all(
 
 @compiled
 def speak(
-    events: Events, user: int, known: int, weighing: Weighing, related: Related, wanted: Doubles, room: Room
-) -> int:
+    events: Events, user: int, known: int, weighing: Weighing, related: Related, wanted: Doubles,
+    half_life_events: float, room: Room,
+) -> int:  # fmt: skip
     """
     Sum what a user's events say of items through their neighbours; return how many items are touched.
 
@@ -192,8 +196,9 @@ def speak(
         if distance >= LOOKED_AT:
             break
         if wanted[NEIGHBOURS] > 0.0:
-            most = reach(distance, related.neighbours.rows.shape[1])
-            touched = _say_all(related.neighbours, item, near(distance), most, NEIGHBOURS, known, room, touched)
+            most = reach(distance, related.neighbours.rows.shape[1], half_life_events)
+            factor = near(distance, half_life_events)
+            touched = _say_all(related.neighbours, item, factor, most, NEIGHBOURS, known, room, touched)
         if wanted[FOLLOWERS] > 0.0:
             most = related.followers.rows.shape[1]
             touched = _say_all(related.followers, item, following(distance), most, FOLLOWERS, known, room, touched)
@@ -207,6 +212,18 @@ def come_back(items: Int32, masses: Doubles, first: int, end: int, known: int, r
     for place in range(first, end):
         if items[place] < known:
             touched = _say(room, touched, items[place], REPEAT, masses[place])
+    return touched
+
+
+@compiled
+def recall(
+    items: Int32, masses: Doubles, first: int, end: int, family: Family, known: int, room: Room, touched: int
+) -> int:
+    """Sum what a user's own history, `items[first:end]`, says of items; return how many are touched."""
+    for place in range(first, end):
+        if items[place] < known:
+            factor = recalled(masses[place])
+            touched = _say_all(family, items[place], factor, family.rows.shape[1], HISTORY, known, room, touched)
     return touched
 
 
@@ -295,13 +312,29 @@ def _attribute(
     for slot in range(min(family.counts[place], most)):
         other = family.rows[place, slot]
         if other < len(room.listed) and room.listed[other] > 0:
-            contributed[room.listed[other] - 1, at] += factor * family.weights[place, slot] * damping[other, voice]
+            said = factor * family.weights[place, slot]
+            contributed[room.listed[other] - 1, at] += said if voice == HISTORY else said * damping[other, voice]
+
+
+@compiled
+def hold(items: Int32, masses: Doubles, first: int, end: int, groups: Groups, count: int, room: Room) -> None:
+    """Tell each group of events what its item weighs in the user's own history, `items[first:end]`."""
+    for place in range(first, end):
+        if items[place] < len(room.listed):
+            room.listed[items[place]] = place + 1
+    for at in range(count):
+        place = room.listed[groups.items[at]] - 1
+        groups.masses[at] = masses[place] if place >= 0 else 0.0
+    for place in range(first, end):
+        if items[place] < len(room.listed):
+            room.listed[items[place]] = 0
 
 
 @compiled
 def attribute(
-    related: Related, items: Int32, groups: Groups, count: int, weighing: Weighing, scales: Doubles, room: Room
-) -> None:
+    related: Related, items: Int32, groups: Groups, count: int, weighing: Weighing, scales: Doubles,
+    half_life_events: float, room: Room,
+) -> None:  # fmt: skip
     """
     Add to `groups.contributed` what each group of events says of each item through neighbours, and by itself.
 
@@ -322,15 +355,20 @@ def attribute(
         if at < 0:
             continue
         item, family = groups.items[at], related.neighbours
-        factor, most = scales[NEIGHBOURS] * near(distance), reach(distance, family.rows.shape[1])
+        factor = scales[NEIGHBOURS] * near(distance, half_life_events)
+        most = reach(distance, family.rows.shape[1], half_life_events)
         _attribute(family, item, factor, most, damping, NEIGHBOURS, room, contributed, at)
         family = related.followers
         factor, most = scales[FOLLOWERS] * following(distance), family.rows.shape[1]
         _attribute(family, item, factor, most, damping, FOLLOWERS, room, contributed, at)
+    family = related.neighbours
     for at in range(count):
+        mass = weighing.of_kind[groups.kinds[at]] * groups.long[at]
         if room.listed[groups.items[at]] > 0:
-            mass = weighing.of_kind[groups.kinds[at]] * groups.long[at]
             contributed[room.listed[groups.items[at]] - 1, at] += scales[REPEAT] * mass
+        lost = recalled(groups.masses[at]) - recalled(groups.masses[at] - mass)
+        most, factor = family.rows.shape[1], scales[HISTORY] * lost
+        _attribute(family, groups.items[at], factor, most, damping, HISTORY, room, contributed, at)
     for rank in range(len(items)):
         if items[rank] >= 0:
             room.listed[items[rank]] = 0

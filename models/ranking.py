@@ -30,9 +30,11 @@ class RankingParameters(RerankParameters):
         What likeness to the negative vector costs; unlikeness earns nothing.
     popularity
         Weight of decayed popularity, which lies in 0..1.
-    neighbours, followers, repeat
-        Weight of what the user's events say through fitted neighbours, through what follows them in sessions, and of
-        the items of the user's own history; each lies in 0..1.
+    neighbours, history, followers, repeat
+        Weight of what the user's newest events and whole history say through fitted neighbours, of what follows the
+        newest events in sessions, and of the items of the user's own history; each lies in 0..1.
+    half_life_events
+        Events after which an event counts half in `neighbours`; 0 lets the newest alone count.
     exclude_seen
         Whether items of the user's history stay out of the list.
     repurchase_interval_days
@@ -45,8 +47,10 @@ class RankingParameters(RerankParameters):
     negative: float = 0.3
     popularity: float = 0.1
     neighbours: float = 1.0
+    history: float = 0.0
     followers: float = 0.8
     repeat: float = 3.0
+    half_life_events: float = 15.0
     exclude_seen: bool = True
     repurchase_interval_days: float = 30.0
 
@@ -126,7 +130,9 @@ class Weights(NamedTuple):
     vectors
         (n, 4) float64, of the short, long and negative vector and of popularity.
     voices
-        (n, 3) float64, of neighbours, followers and repeats.
+        (n, 4) float64, of neighbours, followers, repeats and history.
+    half_lives_events
+        (n,) float64.
     exclude_seen
         (n,) bool.
     repurchase_ms
@@ -136,6 +142,7 @@ class Weights(NamedTuple):
 
     vectors: npt.NDArray[np.float64]
     voices: npt.NDArray[np.float64]
+    half_lives_events: npt.NDArray[np.float64]
     exclude_seen: npt.NDArray[np.bool_]
     repurchase_ms: npt.NDArray[np.float64]
 
@@ -143,15 +150,19 @@ class Weights(NamedTuple):
     def of(cls, parameters: Sequence[RankingParameters]) -> Weights:
         """Return the weights of each user."""
         rows = [
-            (p.short, p.long, p.negative, p.popularity, p.neighbours, p.followers, p.repeat, p.repurchase_interval_days)
+            (
+                p.short, p.long, p.negative, p.popularity, p.neighbours, p.followers, p.repeat, p.history,
+                p.half_life_events, p.repurchase_interval_days,
+            )
             for p in parameters
-        ]
-        table = np.array(rows, np.float64).reshape(-1, 8)
+        ]  # fmt: skip
+        table = np.array(rows, np.float64).reshape(-1, 10)
         return cls(
             np.ascontiguousarray(table[:, :4]),
-            np.ascontiguousarray(table[:, 4:7]),
+            np.ascontiguousarray(table[:, 4:8]),
+            np.ascontiguousarray(table[:, 8]),
             np.array([p.exclude_seen for p in parameters], np.bool_),
-            86_400_000.0 * table[:, 7],
+            86_400_000.0 * table[:, 9],
         )
 
 

@@ -4,7 +4,8 @@ Why an item stands in a list: the exact additive contribution of each event to t
 The personal part is `q . v` with `q` a weighted sum of event item vectors, and what the events say of the item through
 neighbours and by themselves (`models.neighbours`), so it falls apart into one number for each event: taking the event
 away, with the lengths of the interest vectors, the scales and the places of the other events held, lowers it by just
-that number.
+that number. What an item of the history says grows with the root of its events' weights, so several groups of events
+with one item take away less by one than all at once: the rest counts as older history.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Groups(NamedTuple):
         (MAX_GROUPS,) int64, in the order of their oldest event.
     short, long
         (MAX_GROUPS,) float64, what is left of their weight in the short and in the long vector.
+    masses
+        (MAX_GROUPS,) float64, what the group's item weighs in the user's whole history, by every event with it.
     of_event
         (LOOKED_AT,) int64, the group of the event so many liked events before the newest; -1 without one.
     weights
@@ -54,6 +57,7 @@ class Groups(NamedTuple):
     kinds: npt.NDArray[np.int64]
     short: Doubles
     long: Doubles
+    masses: Doubles
     of_event: npt.NDArray[np.int64]
     weights: Doubles
     contributed: Doubles
@@ -82,9 +86,9 @@ class Reasons(NamedTuple):
 def no_groups(items: int) -> Groups:
     """Return scratch for lists of so many items."""
     rows, kinds = np.zeros((2, MAX_GROUPS), np.int64)
-    short, long, weights = np.zeros((3, MAX_GROUPS))
+    short, long, masses, weights = np.zeros((4, MAX_GROUPS))
     of_event = np.full(LOOKED_AT, -1, np.int64)
-    return Groups(rows, kinds, short, long, of_event, weights, np.zeros((items + _AT_ONCE - 1, MAX_GROUPS)))
+    return Groups(rows, kinds, short, long, masses, of_event, weights, np.zeros((items + _AT_ONCE - 1, MAX_GROUPS)))
 
 
 def no_reasons(users: int, items: int) -> Reasons:

@@ -21,8 +21,8 @@ Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 
 #: What carries an item: the user's interest, its popularity, nothing but that there was room, what goes with the items
-#: of the user's events, what follows the newest of them in sessions, or that the user comes back to it.
-SOURCES: Final = ("interest", "popular", "catalogue", "neighbours", "followers", "repeat")
+#: of the newest events, what follows them in sessions, that the user comes back to it, or what goes with all of it.
+SOURCES: Final = ("interest", "popular", "catalogue", "neighbours", "followers", "repeat", "history")
 #: Scores are written with five places behind the point, shares with four.
 SCORE_PLACES: Final = 5
 SHARE_PLACES: Final = 4

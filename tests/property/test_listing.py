@@ -80,7 +80,8 @@ def cases(draw: st.DrawFn) -> Case:
         list(draw(st.dictionaries(items, st.sampled_from([NOW_MS - 50_000, NOW_MS]), max_size=4)).items()),
         RankingParameters(
             draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight),
-            draw(st.booleans()), draw(st.sampled_from([0.0001, 0.01])),
+            draw(weight), draw(st.sampled_from([0.0, 2.0, 15.0])), draw(st.booleans()),
+            draw(st.sampled_from([0.0001, 0.01])),
         ),
     )  # fmt: skip
 
@@ -105,13 +106,20 @@ def says(case: Case, item: int, kind: int, age_ms: int, since: int) -> tuple[dic
     """Return what one event says of other items, as a neighbour and as a leader."""
     del kind, age_ms
     damped = damping(case.popularity)
-    near, following = 2 ** (-since / 15), 1 / (since + 1) if since < 5 else 0.0
+    half_life = case.parameters.half_life_events
+    near = 2 ** (-since / half_life) if half_life else float(since == 0)
+    following = 1 / (since + 1) if since < 5 else 0.0
     # The older an event, the fewer of its neighbours it speaks of.
     nearest = case.neighbours.get(item, [])[: math.ceil(_LINKS * near)]
     return (
         {other: near * weight * float(damped[other, 0]) for other, weight in nearest},
         {other: following * weight * float(damped[other, 1]) for other, weight in case.followers.get(item, ())},
     )
+
+
+def recalled(case: Case, item: int, mass: float) -> dict[int, float]:
+    """Return what an item of the history says of others when so much was done with it."""
+    return {other: math.sqrt(max(mass, 0.0)) * weight for other, weight in case.neighbours.get(item, ())}
 
 
 def barred(case: Case) -> set[int]:
@@ -128,19 +136,26 @@ def barred(case: Case) -> set[int]:
 
 def voices(case: Case) -> list[dict[int, float]]:
     """Return what each voice says of each item, not weighed."""
-    said: list[dict[int, float]] = [{}, {}, {}]
+    said: list[dict[int, float]] = [{}, {}, {}, {}]
+
+    def add(voice: int, values: dict[int, float]) -> None:
+        for other, value in values.items():
+            said[voice][other] = said[voice].get(other, 0.0) + value
+
     for event in liked(case):
         for voice, of_event in enumerate(says(case, *event)):
-            for other, value in of_event.items():
-                said[voice][other] = said[voice].get(other, 0.0) + value
+            add(voice, of_event)
+    for item, mass, _ in case.owned:
+        add(3, recalled(case, item, mass))
     if not case.parameters.exclude_seen:
-        said[2] = {item: mass for item, mass, _ in case.owned}
+        said[2] = {item: mass for item, mass, _ in case.owned if mass > 0}
     return said
 
 
 def scales(case: Case) -> list[float]:
     """Return what each voice is multiplied with."""
-    wanted = (case.parameters.neighbours, case.parameters.followers, case.parameters.repeat)
+    asked = case.parameters
+    wanted = (asked.neighbours, asked.followers, asked.repeat, asked.history)
     allowed = {item for item in range(ITEMS) if case.usable[item]} - barred(case)
     found = []
     for weight, said in zip(wanted, voices(case), strict=True):
@@ -242,23 +257,46 @@ def test_lists_are_those_of_plain_loops(case: Case) -> None:
             assert found[item][1] == made.sources[0, place], (near, parts)
 
 
+def long_mass(item: int, kind: int, age_ms: int, since: int) -> float:
+    """Return what one event adds to what its item weighs in the history."""
+    del item, since
+    return float(WEIGHTS[kind] * 2 ** (-age_ms / HALF_LIVES_MS[1]))
+
+
+def with_events(case: Case) -> list[tuple[int, float, bool]]:
+    """Return the history with what each item weighs by its events; older ones count for as much as they did."""
+    older = {item: mass for item, mass, _ in case.owned} | {item: 0.0 for item, kind, _ in case.happened if kind % 2}
+    for event in liked(case):
+        older[event[0]] = older.get(event[0], 0.0) + long_mass(*event)
+    return [(item, mass, False) for item, mass in older.items()]
+
+
 @given(cases())
 def test_an_event_taken_away_costs_what_is_stated(case: Case) -> None:
     """With the lengths, the scales and the places of the other events held, a named event's share is what it adds."""
-    case = case._replace(owned=[(item, 0.0, False) for item in {item for item, _, _ in case.happened}])
-    made, scale = listed(case), scales(case)
+    case = case._replace(owned=with_events(case))
+    made, scale, masses = listed(case), scales(case), {item: mass for item, mass, _ in case.owned}
     for place, item in enumerate(made.items[0].tolist()):
         near, _, spoken = personal(case, item) if item >= 0 else (0.0, 0.0, [0.0])
         if near + sum(spoken) <= 1e-3:
             continue
         added: dict[tuple[int, int], float] = {}
+        lost: dict[tuple[int, int], float] = {}
         for event in liked(case):
             share = sum(factor * said.get(item, 0.0) for factor, said in zip(scale, says(case, *event), strict=False))
+            if event[0] == item and not case.parameters.exclude_seen:
+                share += scale[2] * long_mass(*event)
             for part, weight in enumerate((case.parameters.short, case.parameters.long)):
                 length = float(np.linalg.norm(vector(case, part).astype(np.float64)))
                 decayed = WEIGHTS[event[1]] * 2 ** (-event[2] / HALF_LIVES_MS[part])
                 share += weight * decayed * float(case.vectors[event[0]] @ case.vectors[item]) / length
             added[event[:2]] = added.get(event[:2], 0.0) + share
+            lost[event[:2]] = lost.get(event[:2], 0.0) + long_mass(*event)
+        for (other, kind), mass in lost.items():
+            before, after = (
+                recalled(case, other, left).get(item, 0.0) for left in (masses[other], masses[other] - mass)
+            )
+            added[other, kind] += scale[3] * (before - after)
         whole = sum(max(value, 0.0) for value in added.values())
         whole += max(near + sum(spoken) - sum(added.values()), 0.0)
         reasons = made.reasons
