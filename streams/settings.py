@@ -197,7 +197,7 @@ class Settings(BaseSettings):
         100_000,
         ge=100,
         le=10_000_000,
-        description="Users whose histories are held, 500 bytes each.",
+        description="Users whose histories are held, 900 bytes each.",
     )
     neighbours_max_items: int = Field(
         8_000,
