@@ -39,6 +39,8 @@ _LOG = structlog.get_logger(__name__)
 
 #: Items held in memory, at most 64 KiB each; enough to fill batches of similar length.
 _BACKLOG_ITEMS = 2_048
+#: With live ones that became a backlog themselves; beyond this nothing is read ahead.
+_MOST_ITEMS = 2 * _BACKLOG_ITEMS
 _IDLE_POLL_S = 0.2
 #: Longest wait for a stage before Kafka is polled again; what comes meanwhile is late by as much.
 _STAGE_WAIT_S = 0.02
@@ -47,7 +49,8 @@ _DEVICE_DEPTH = 2
 #: A poll's records each; the last place is kept for live ones.
 _TOKENIZER_DEPTH = 3
 #: Records that wait beyond this are a backlog that live ones need not wait for: a poll of them takes about a second.
-_LONG_RECORDS = 500
+#: It has ended where fewer than the second number wait.
+_LONG_RECORDS = (500, 250)
 #: So many live items at once are another backlog: what comes after them is live.
 _MOST_LIVE = 512
 #: Items whose newest version was read before its turn, 150 bytes each.
@@ -154,13 +157,17 @@ class Pipeline:
     def commit(self) -> None:
         """Commit the contiguous prefix of each partition that has moved."""
         self._last_commit = time.monotonic()
-        starts = self._lane.starts
+        starts = self._live_starts()
         moved = self._watermark.commits()
         offsets = moved | self._to_note(starts)
         with _timed("commit"):
             if self._intake.commit(offsets, starts):
                 self._watermark.committed(moved)
-                self._noted = dict(starts)
+                self._noted = starts
+
+    def _live_starts(self) -> dict[tuple[str, int], int]:
+        held = self._intake.held
+        return {at: start for at, start in self._lane.starts.items() if at in held}
 
     def _to_note(self, starts: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
         """Return the next offsets of partitions whose first live record is new; their turn may be far off."""
@@ -181,8 +188,10 @@ class Pipeline:
         if polled.lost:
             self._watermark.finish(self._backlog.drop(polled.lost))
             self._watermark.drop(polled.lost)
+            self._lane.forget(polled.lost)
         if polled.gained:
             self._seen.catch_up(self._settings, self._partitions)
+            self._resume_ahead()
             _LOG.info("partitions_assigned", held=len(self._intake.held), encoded=len(self._seen))
         self._watermark.add(record.position for record in polled.records)
         self._admit(polled.records)
@@ -190,22 +199,30 @@ class Pipeline:
         if not self._intake.rebalancing:
             self._read_ahead(full=full)
 
+    def _resume_ahead(self) -> None:
+        """Go on where another member read ahead: otherwise older versions would replace what it made of newer ones."""
+        intake = self._intake
+        if not self._lane.open and (known := intake.live_starts()):
+            self._lane.follow(intake.shop_partitions, known)
+
     def _read_ahead(self, *, full: bool) -> None:
         """Read live items before their turn while a long backlog lies before them."""
         lane, intake = self._lane, self._intake
+        long, short = _LONG_RECORDS
         if not lane.open:
-            if intake.behind() <= _LONG_RECORDS:
+            if intake.behind() <= long:
                 return
             self._backlog.demote()
-        elif not full and lane.passed(intake.reached) and not intake.behind():
+        elif not full and lane.caught_up and lane.passed(intake.reached) and intake.behind() < short:
             lane.close()
+            self._backlog.forget_passed(intake.reached)
             return
         if not lane.follows(intake.shop_partitions):
             lane.follow(intake.shop_partitions, intake.live_starts())
         if self._backlog.live >= _MOST_LIVE:
             self._backlog.demote()
             lane.jump()
-        if not self._tokenizer.full and self._backlog.ahead < _MOST_AHEAD:
+        if not self._tokenizer.full and len(self._backlog) < _MOST_ITEMS and self._backlog.ahead < _MOST_AHEAD:
             # What the group's reader has read has had its turn.
             reached = intake.reached
             records = lane.poll()
@@ -259,15 +276,19 @@ class Pipeline:
     def _feed(self) -> None:
         """Keep the device busy: a batch goes at once when it is idle, however small."""
         encoder = self._encoder
-        bulk = self._bulk_tokens() if self._lane.open else None
+        bulk = self._bulk_tokens()
         while not self._device.full and (
             jobs := self._backlog.take(encoder.batch_tokens, encoder.batch_cost_tokens, bulk)
         ):
             tokens = [job.tokens or [] for job in jobs]
             self._device.submit(partial(self._encode, jobs, tokens))
 
-    def _bulk_tokens(self) -> int:
-        """Return the budget of bulk batches beside live ones."""
+    def _bulk_tokens(self) -> int | None:
+        """Return the budget of bulk batches beside live ones, None where nothing is live."""
+        if not self._lane.caught_up:
+            return 0
+        if not self._lane.starts:
+            return None
         first, least = _BULK_TOKENS
         return max(least, int(self._tokens_per_s * _BULK_BATCH_S)) if self._tokens_per_s else first
 
@@ -323,7 +344,7 @@ class Pipeline:
         """
         if time.monotonic() - self._intake.confirmed_s < self._settings.kafka_session_timeout_s / 2:
             return True
-        return self._intake.commit(self._watermark.marks())
+        return self._intake.commit(self._watermark.marks(), self._live_starts())
 
     def _send(self, item_id: str, value: bytes | None, source: bytes | None = None) -> None:
         self._publisher.send(

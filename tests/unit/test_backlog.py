@@ -278,6 +278,24 @@ def test_live_items_go_before_bulk(bench: Bench) -> None:
     assert [job.item_id for job in bench.backlog.take(100)] == ["b3", "b4", "b5"]
 
 
+def test_bulk_may_have_to_wait(bench: Bench) -> None:
+    """With no budget none of it is taken, live items are."""
+    bench.admit(bench.record("b", "b"), bulk=True)
+    bench.admit(bench.record("l", "l", ahead=True))
+    batches = [[job.item_id for job in bench.backlog.take(100, None, 0)] for _ in range(2)]
+    assert batches == [["l"], []]
+    assert [job.item_id for job in bench.backlog.take(100)] == ["b"]
+
+
+def test_what_lies_behind_is_forgotten(bench: Bench) -> None:
+    """A version that was read ahead and compacted away before its turn bars nothing for ever."""
+    bench.admit(bench.record("a", "a", ahead=True), bench.record("b", "b", ahead=True))
+    bench.backlog.forget_passed({("items", 0): 1})
+    assert bench.backlog.ahead == 1
+    bench.backlog.forget_passed({("items", 0): 2})
+    assert bench.backlog.ahead == 0
+
+
 def test_what_is_read_ahead_outruns_older_versions(bench: Bench) -> None:
     """Older ones are passed over when their turn comes, also after a deletion; its own turn finds it done."""
     olds = [bench.record(name, "old") for name in "ab"]
