@@ -54,10 +54,10 @@ class _Item(NamedTuple):
 
     Attributes
     ----------
-    demand, followers
+    demand
         None where the item's record has it already.
-    rules
-        The followers, to be published.
+    followers
+        To be published; `learned` when they are others than were written.
     fitted
         The record of its fitted neighbours, None without any; `refitted` when they are others than were written.
 
@@ -65,8 +65,8 @@ class _Item(NamedTuple):
 
     item_id: str
     demand: ItemDemand | None
-    followers: Counted | None
-    rules: Counted
+    followers: Counted
+    learned: bool
     fitted: bytes | None
     refitted: bool
 
@@ -265,12 +265,11 @@ class SignalsPartition:
                 self._neighbours.pop(row, None)
             else:
                 self._neighbours[row] = fitted
-        rules = self._followers.state(row)
         item = _Item(
             self._items.item_id(row),
             self._popularity.state(row) if row in self._counted else None,
-            rules if row in self._learned else None,
-            rules,
+            self._followers.state(row),
+            row in self._learned,
             fitted,
             fitted != before,
         )
@@ -286,18 +285,18 @@ class SignalsPartition:
         key = item.item_id.encode()
         if item.demand is not None:
             yield OutRecord(self.changelog, key, encode_signal_state(item.demand), self.partition)
-        if item.followers is not None:
+        if item.learned:
             epoch, total, targets, weights, errors = item.followers
             ids = [self._items.ids[target] for target in targets.tolist()]
             value = encode_followers(FollowersState(epoch, total, ids, weights, errors))
             yield OutRecord(self.changelog, FOLLOWERS_PREFIX + key, value, self.partition)
         if item.refitted:
             yield OutRecord(self.changelog, NEIGHBOURS_PREFIX + key, item.fitted, self.partition)
-        if item.followers is not None or item.refitted:
+        if item.learned or item.refitted:
             metrics.NEIGHBOURS_PUBLISHED.inc()
             told = ItemNeighbours(
                 item.item_id,
-                heaviest(item.rules, self._items.ids),
+                heaviest(item.followers, self._items.ids),
                 decode_neighbours(item.fitted) if item.fitted is not None else (),
             )
             yield OutRecord(self._neighbours_topic, key, encode_item_neighbours(told))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
@@ -15,6 +16,8 @@ from streams.wire.limits import (
     check_id,
     check_number,
 )
+
+T = TypeVar("T")
 
 #: Longer texts are cut, not refused: the encoder reads a few hundred tokens of them anyway.
 _MAX_CHARS = {"title": 1_000, "description": 20_000, "category": 200, "brand": 200, "image_url": 2_000}
@@ -108,20 +111,41 @@ def decode_item(key: bytes | None, value: bytes | None) -> Item | str | Rejected
     'i1'
 
     """
+    return decode_of_item(key, value, "an item", MAX_ITEM_BYTES, parse_snapshot)
+
+
+def decode_of_item(
+    key: bytes | None, value: bytes | None, what: str, most_bytes: int, parse: Callable[[str, dict[str, Any]], T]
+) -> T | str | Rejected:
+    """
+    Read a record whose key is an item id and whose value is one JSON object.
+
+    Parameters
+    ----------
+    what
+        What the record is, with its article, for the sentence about a bad one.
+    parse
+        Gets the item id and the fields, which may name the id again; raises `RejectedError`.
+
+    Returns
+    -------
+    What `parse` returns, or the item id alone for a tombstone, or `Rejected`.
+
+    """
     if key is None:
-        return Rejected("null_key", "an item needs its item_id as key")
+        return Rejected("null_key", f"{what} needs its item_id as key")
     try:
         item_id = check_id(key.decode(), "key")
         if value is None:
             return item_id
-        if len(value) > MAX_ITEM_BYTES:
-            return Rejected("oversize", f"{len(value)} bytes, {MAX_ITEM_BYTES} are allowed")
+        if len(value) > most_bytes:
+            return Rejected("oversize", f"{len(value)} bytes, {most_bytes} are allowed")
         fields = orjson.loads(value)
         if not isinstance(fields, dict):
-            return Rejected("not_object", "an item is one JSON object")
+            return Rejected("not_object", f"{what} is one JSON object")
         if "item_id" in fields and check_id(fields["item_id"], "item_id") != item_id:
             return Rejected("key_mismatch", "the key is not the item_id")
-        return parse_snapshot(item_id, fields)
+        return parse(item_id, fields)
     except RejectedError as error:
         return error.rejected
     except UnicodeDecodeError:

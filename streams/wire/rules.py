@@ -8,7 +8,8 @@ import msgspec
 import orjson
 
 from streams.wire.events import parse_time_ms
-from streams.wire.limits import MAX_EPOCH_MS, Rejected, RejectedError, check_id, check_number, check_text
+from streams.wire.items import decode_of_item
+from streams.wire.limits import MAX_EPOCH_MS, Rejected, RejectedError, check_number, check_text
 
 #: A rule holds a few short fields.
 MAX_RULE_BYTES: Final = 4_096
@@ -103,27 +104,11 @@ def decode_rule(key: bytes | None, value: bytes | None) -> Rule | str | Rejected
     'i1'
 
     """
-    if key is None:
-        return Rejected("null_key", "a rule needs its item_id as key")
-    try:
-        item_id = check_id(key.decode(), "key")
-        return item_id if value is None else _parse(item_id, value)
-    except RejectedError as error:
-        return error.rejected
-    except UnicodeDecodeError:
-        return Rejected("bad_key", "the key is not UTF-8")
-    except orjson.JSONDecodeError as error:
-        return Rejected("not_json", f"not JSON: {error.msg}")
+    return decode_of_item(key, value, "a rule", MAX_RULE_BYTES, _parse)
 
 
-def _parse(item_id: str, value: bytes) -> Rule:
-    if len(value) > MAX_RULE_BYTES:
-        raise RejectedError("oversize", f"{len(value)} bytes, {MAX_RULE_BYTES} are allowed")
-    fields = orjson.loads(value)
-    if not isinstance(fields, dict):
-        raise RejectedError("not_object", "a rule is one JSON object")
-    if "item_id" in fields and check_id(fields.pop("item_id"), "item_id") != item_id:
-        raise RejectedError("key_mismatch", "the key is not the item_id")
+def _parse(item_id: str, fields: dict[str, Any]) -> Rule:
+    fields = {name: part for name, part in fields.items() if name != "item_id"}
     if strange := sorted(set(fields) - {"block", "pin", "boost"}):
         raise RejectedError("wrong_type", f"a rule has no field {strange[0][:40]}; it has block, pin, boost")
     fields = {name: part for name, part in fields.items() if part is not None}
