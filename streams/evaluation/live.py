@@ -28,7 +28,7 @@ from streams.evaluation.seen import SeenItems
 from streams.experiments.assignment import Experiments
 from streams.experiments.definitions import load_file, load_ranking
 from streams.kafka.alignment import Slice
-from streams.kafka.transactions import OutRecord
+from streams.kafka.outgoing import OutRecord
 from streams.kafka.transport import Record, Records, Run
 from streams.refresh.dirty import Cause
 from streams.refresh.partition import InterestPartition

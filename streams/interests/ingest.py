@@ -21,8 +21,8 @@ from streams.interests.columns import Records
 from streams.interests.marks import Marks
 from streams.interests.parsing import Bounds, read_events
 from streams.kafka.alignment import Slice
+from streams.kafka.outgoing import OutRecord
 from streams.kafka.partitioner import partition_of
-from streams.kafka.transactions import OutRecord
 from streams.kafka.transport import Record
 from streams.settings import Settings
 from streams.topics import EVENT_TOPICS, full_name

@@ -12,18 +12,21 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 import structlog
 from confluent_kafka import Message
 
 from streams import metrics
 from streams.errors import BrokenTransactionError, CommitError, FencedError
-from streams.kafka.alignment import Aligner, Slice
+from streams.kafka.alignment import Aligner
 from streams.kafka.bulk_read import Progress, read_to_end
 from streams.kafka.deadline import Deadline
-from streams.kafka.transactions import OutRecord, OutRecords, PartitionTransactions
+from streams.kafka.identity import check_same
+from streams.kafka.outgoing import OutRecord, OutRecords
+from streams.kafka.transactions import PartitionTransactions
 from streams.kafka.transport import Run
+from streams.kafka.work import Kept, Work
 from streams.settings import Settings
 
 _LOG = structlog.get_logger(__name__)
@@ -34,71 +37,9 @@ _RESTORE_S = 600.0
 #: A partition rests this many times as long as its last commit took: committing takes at most a fifth of the time.
 _REST = 4.0
 
-#: Key of a partition's control record on a role's changelog; no user id or item id can hold a control character.
-CONTROL_KEY = b"\x00partition"
-
 State = Literal["taking", "catching_up", "live", "closed"]
 
 T = TypeVar("T")
-
-
-class Work(Protocol):
-    """
-    What a role keeps for one partition.
-
-    `restore` runs in a thread before anything else; every other method runs on the event loop and must not block.
-    The order of calls is `restore`, `opened`, then `fold` and `gather`, then `suspend` or `close`. A partition that
-    comes back to the process that gave it up, with nobody else having written in between, goes on as it was: after
-    `suspend` comes `opened` again and nothing is restored. What is held in between is committed, for nothing was
-    folded after the last `gather`; whose list was owed then is told by `caught_up`. `close` may come at any time.
-    """
-
-    #: Kafka's name of the topic this state is restored from.
-    changelog: str
-
-    @property
-    def waits(self) -> bool:
-        """Whether a commit is due though nothing was folded since the last."""
-
-    def restore(self, messages: Sequence[Message]) -> None:
-        """Take in changelog records, in offset order."""
-
-    def opened(self, owner: Owner) -> Iterable[OutRecord]:
-        """Begin; return the records that the first transaction writes (the control record)."""
-
-    def fold(self, pieces: Sequence[Slice]) -> None:
-        """Take in records, in offset order within a topic."""
-
-    def caught_up(self) -> None:
-        """Everything that lay in the topics when the partition was taken has been folded."""
-
-    def gather(self) -> Iterable[OutRecord | OutRecords]:
-        """Copy what the next transaction must hold, changed state and what is owed with it; a thread iterates it."""
-
-    def suspend(self) -> None:
-        """The partition is no longer ours and may come back: send nothing more, hold the state."""
-
-    def close(self) -> None:
-        """The partition is no longer ours: send nothing more, let the state go."""
-
-
-class Kept(NamedTuple):
-    """
-    What a partition's last owner in this process left, whole and committed.
-
-    Attributes
-    ----------
-    changelog_end
-        The changelog's end behind the last commit. Whoever takes a partition writes there, so while the topic still
-        ends here, nobody else had it.
-    consumed
-        The offsets committed with it.
-
-    """
-
-    work: Work
-    changelog_end: int
-    consumed: dict[str, int]
 
 
 def commit_wait_s(last_s: float, interval_s: float, limit_s: float) -> float:
@@ -139,6 +80,7 @@ class Owner:
         executor: Executor,
         remaining: Callable[[str, int, int], int],
         on_fenced: Callable[[Owner, FencedError], None],
+        topic_ids: Callable[[], dict[str, str]],
     ) -> None:
         self.partition = partition
         self.work = kept.work if kept else make_work()
@@ -155,6 +97,7 @@ class Owner:
         self._executor = executor
         self._remaining = remaining
         self._on_fenced = on_fenced
+        self._topic_ids = topic_ids
         self._transactions = PartitionTransactions(settings, settings.group(role), partition, self.work.changelog)
         self._aligner: Aligner | None = None
         self._goal: dict[str, int] = {}
@@ -172,7 +115,7 @@ class Owner:
         1. Open the transactional producer: every earlier owner is fenced, what it had open is aborted.
         2. Read the committed offsets: nobody else can move them any more.
         3. Read the changelog to its end: it holds exactly what those offsets stand for. Where it ends where our own
-           last commit left it, the state that was kept is that state.
+           last commit left it, the state that was kept is that state. The offsets must be of the topics there are.
         4. Commit the control record and the offsets, so that the next owner finds both.
         """
         try:
@@ -196,6 +139,11 @@ class Owner:
         if restored:
             self.progress = Progress(self.work.changelog, self.partition, start, end)
             await self._in_thread(self._restore)
+        ids = await self._in_thread(self._topic_ids)
+        unread = self._transactions.unread
+        former = {topic: known for topic, known in self.work.topic_ids.items() if topic not in unread}
+        check_same(former, ids, self.partition)
+        self.work.topic_ids = ids
         self._goal = await self._in_thread(self._ends)
         self._check_still_ours()
         self._aligner = Aligner(self.consumed, self._known_remaining)

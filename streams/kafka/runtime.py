@@ -21,7 +21,6 @@ from typing import Any, Protocol
 import faust
 import structlog
 import uvloop
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
@@ -38,8 +37,11 @@ from streams.kafka.app import HEARTBEAT_SHARE, make_app
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.deadline import Deadline
 from streams.kafka.ending import end_within
-from streams.kafka.owner import Kept, Owner, Work, commit_wait_s
+from streams.kafka.identity import topic_ids
+from streams.kafka.owner import Owner, commit_wait_s
+from streams.kafka.presence import watch_kafka
 from streams.kafka.transport import Run, batched_topic
+from streams.kafka.work import Kept, Work
 from streams.settings import Settings
 
 _LOG = structlog.get_logger(__name__)
@@ -56,9 +58,6 @@ _LOOP_STUCK_S = 15.0
 #: What ending may take beyond the last commit's deadline: leaving the group and closing clients take a second or two.
 #: With 20 s for the commit it is over well within a pod's grace period of 45 s.
 _END_S = 5.0
-#: How often Kafka is asked whether it is there, and how long an answer may take.
-_PROBE_INTERVAL_S = 2.0
-_PROBE_TIMEOUT_S = 5.0
 
 
 class Role(Protocol):
@@ -95,6 +94,7 @@ class Runtime:
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="partition")
         self._failure: asyncio.Future[None]
         self._app: faust.App
+        self._admin = AdminClient(librdkafka_config(settings))
         self._faust_dir: tempfile.TemporaryDirectory[str]
         self._tasks: set[asyncio.Task[None]] = set()
         self._takes: dict[Owner, asyncio.Task[None]] = {}
@@ -163,7 +163,7 @@ class Runtime:
             gc.collect()
             gc.freeze()
             self.spawn(self._tick())
-            self.spawn(self._watch_kafka())
+            self.spawn(watch_kafka(self.settings, self._admin))
             await self._app.start()
             await self._stopped_or_failed(stop)
         finally:
@@ -238,10 +238,13 @@ class Runtime:
     def _take(self, number: int, kept: Kept | None = None) -> None:
         owner = Owner(
             self.settings, self._role.name, number, self._role.topics, lambda: self._role.work(number), kept,
-            self._executor, self._remaining(number), self._drop,
+            self._executor, self._remaining(number), self._drop, self._topic_ids,
         )  # fmt: skip
         self.owners[number] = owner
         self.spawn(self._own(owner))
+
+    def _topic_ids(self) -> dict[str, str]:
+        return topic_ids(self._admin, self._role.topics, Deadline(self.settings.kafka_timeout_s))
 
     def _remaining(self, partition: int) -> Callable[[str, int, int], int]:
         return lambda topic, next_offset, known_end: int(
@@ -349,30 +352,6 @@ class Runtime:
         if (fenced := self._app.consumer.fenced) is not None:
             return ConfigurationError(f"{fenced}: FRESHET_KAFKA_GROUP_INSTANCE_ID must differ between processes")
         return DependencyError(f"the consumer ended: {self._app.crash_reason!r}")
-
-    async def _watch_kafka(self) -> None:
-        """
-        End the process when Kafka has been away for longer than `kafka_timeout_s`.
-
-        Commits tell sooner while events flow; a worker without any would wait for ever.
-        """
-        client = AdminClient(librdkafka_config(self.settings))
-        answered = time.monotonic()
-        silent = 0
-        while True:
-            await asyncio.sleep(_PROBE_INTERVAL_S)
-            try:
-                await asyncio.wrap_future(client.describe_cluster(request_timeout=_PROBE_TIMEOUT_S))
-            except KafkaException as error:
-                silent += 1
-                # Asked twice: a process that was stopped in the middle of the first wakes to its time-out.
-                if silent > 1 and time.monotonic() - answered > self.settings.kafka_timeout_s:
-                    raise DependencyError(
-                        f"Kafka at {self.settings.kafka_bootstrap} did not answer for "
-                        f"{self.settings.kafka_timeout_s:g} s: {error.args[0]}"
-                    ) from error
-            else:
-                answered, silent = time.monotonic(), 0
 
     async def _shut_down(self) -> None:
         """Stop under one deadline: commit, end what runs beside, leave the group; by force a little after it."""

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
 
 import structlog
 from confluent_kafka import (
@@ -29,8 +27,10 @@ from streams import metrics
 from streams.errors import BrokenTransactionError, CommitError, DependencyError, FencedError, TopicMismatchError
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.deadline import Deadline
+from streams.kafka.outgoing import OutRecord, OutRecords, produce
 from streams.kafka.partitioner import LIBRDKAFKA_PARTITIONER
 from streams.kafka.passing import passes
+from streams.kafka.patience import GRACE_S, bounded, resumed
 from streams.settings import Settings
 from streams.topics import TOPICS
 
@@ -40,10 +40,6 @@ _LOG = structlog.get_logger(__name__)
 #: commit (60 s + 20 s by default settings), and bounds how long a dead worker can hold back read-committed readers.
 _TRANSACTION_TIMEOUT_MS = 90_000
 
-#: One more try when a deadline has passed: a process that was stopped for a minute in the middle of a commit wakes
-#: after its deadline, and this is how it hears that it was fenced instead of guessing that Kafka is away.
-_GRACE_S = 2.0
-
 #: How long to wait before a question is asked again that a broker could not answer yet.
 _RETRY_S = 0.1
 
@@ -52,32 +48,6 @@ _BARE = {KafkaError._FATAL, KafkaError._STATE}  # noqa: SLF001 -- public constan
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001 -- public constant
 #: What is answered when the transaction is not open any more, and nobody has taken the partition since.
 _EXPIRED = {KafkaError.INVALID_TXN_STATE}
-
-
-class OutRecord(NamedTuple):
-    """One record to produce; `topic` is Kafka's full name, `partition` is explicit wherever it matters."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    partition: int = -1
-    headers: Sequence[tuple[str, bytes]] | None = None
-
-
-class OutRecords(NamedTuple):
-    """
-    Many records of one partition of one topic.
-
-    Attributes
-    ----------
-    pairs
-        Keys and values; iterated once, in the thread that produces them.
-
-    """
-
-    topic: str
-    partition: int
-    pairs: Iterable[tuple[bytes, bytes]]
 
 
 class PartitionTransactions:
@@ -92,11 +62,15 @@ class PartitionTransactions:
     changelog_end
         Where the partition's changelog ends behind our newest commit, if nobody else has written; None before
         `changelog_bounds`.
+    unread
+        Topics of which the group had no offset when `committed` asked: new ones, and those made anew, whose offsets
+        Kafka deletes with them.
 
     """
 
     def __init__(self, settings: Settings, group: str, partition: int, changelog: str) -> None:
         self.changelog_end: int | None = None
+        self.unread: set[str] = set()
         self._settings = settings
         self._group = group
         self._partition = partition
@@ -171,9 +145,11 @@ class PartitionTransactions:
                 if found.error is not None:
                     raise KafkaException(found.error)
                 low, high = self._bounds(members, found.topic, deadline)
-                offsets[found.topic] = (
-                    low if found.offset == OFFSET_INVALID else self._start(found.topic, int(found.offset), low, high)
-                )
+                if found.offset == OFFSET_INVALID:
+                    self.unread.add(found.topic)
+                    offsets[found.topic] = low
+                else:
+                    offsets[found.topic] = self._start(found.topic, int(found.offset), low, high)
         return offsets
 
     def start_after_loss(self, topic: str, offset: int, deadline: Deadline) -> int:
@@ -257,11 +233,7 @@ class PartitionTransactions:
 
     def _produce(self, producer: Producer, records: Iterable[OutRecord | OutRecords]) -> None:
         for record in records:
-            if isinstance(record, OutRecords):
-                written = _produce_pairs(producer, *record)
-            else:
-                _produce_one(producer, record)
-                written = 1
+            written = produce(producer, record)
             if record.topic == self._changelog:
                 self._written += written
 
@@ -301,19 +273,19 @@ class PartitionTransactions:
             self._produce(producer, records)
             # Step 2.
             # Asked twice: whoever was stopped in the middle of the first wakes to its time-out, not to its answer.
-            if producer.flush(deadline.remaining_s()) and (left := producer.flush(_GRACE_S)):
+            if producer.flush(deadline.remaining_s()) and (left := producer.flush(GRACE_S)):
                 raise CommitError(f"{left} records of partition {self._partition} were not taken in time")
             # Step 3.
             places = [TopicPartition(topic, self._partition, offset) for topic, offset in offsets.items()]
             group = members.consumer_group_metadata()
-            _bounded(
-                lambda: _resumed(
+            bounded(
+                lambda: resumed(
                     lambda timeout_s: producer.send_offsets_to_transaction(places, group, timeout_s), deadline
                 ),
                 deadline,
             )
             # Step 4.
-            _resumed(producer.commit_transaction, deadline)
+            resumed(producer.commit_transaction, deadline)
             if self._written and self.changelog_end is not None:
                 # Each record has one offset, whatever was sent twice, and behind them stands the transaction's marker.
                 self.changelog_end += self._written + 1
@@ -334,7 +306,7 @@ class PartitionTransactions:
         if isinstance(translated, FencedError):
             return translated
         try:
-            _resumed(producer.abort_transaction, deadline)
+            resumed(producer.abort_transaction, deadline)
         except KafkaException as error:
             _LOG.warning("transaction_abort_failed", partition=self._partition, error=_text(error))
             over = error.args[0].code() in _FENCED | _EXPIRED
@@ -369,87 +341,6 @@ class PartitionTransactions:
             if self._producer is not None:
                 self._producer.purge()
             self._producer = None
-
-
-def _produce_one(producer: Producer, record: OutRecord) -> None:
-    options: dict[str, Any] = {"headers": list(record.headers)} if record.headers else {}
-    try:
-        producer.produce(record.topic, record.value, record.key, record.partition, **options)
-    except BufferError:
-        _produce_when_there_is_room(producer, record.topic, record.value, record.key, record.partition, **options)
-
-
-def _produce_pairs(producer: Producer, topic: str, partition: int, pairs: Iterable[tuple[bytes, bytes]]) -> int:
-    """Return how many there were."""
-    produce = producer.produce
-    count = 0
-    for key, value in pairs:
-        count += 1
-        try:
-            produce(topic, value, key, partition)
-        except BufferError:
-            _produce_when_there_is_room(producer, topic, value, key, partition)
-    return count
-
-
-def _produce_when_there_is_room(producer: Producer, *record: Any, **options: Any) -> None:
-    """Wait for the broker to take some of the queue of a million records, which is full."""
-    while True:
-        producer.poll(0.05)
-        try:
-            producer.produce(*record, **options)
-        except BufferError:
-            continue
-        return
-
-
-def _resumed(call: Callable[[float], object], deadline: Deadline) -> None:
-    """Make a call that librdkafka lets one resume after a time-out, until the deadline and once beyond it."""
-    while True:
-        last = deadline.passed
-        try:
-            call(max(_GRACE_S, deadline.remaining_s()))
-        except KafkaException as error:
-            if last or not error.args[0].retriable():
-                raise
-        else:
-            return
-
-
-def _bounded(call: Callable[[], None], deadline: Deadline) -> None:
-    """
-    Make a call that may not return by itself.
-
-    librdkafka's `send_offsets_to_transaction` ignores its timeout while the group's coordinator is away (librdkafka
-    #5456). The thread is a daemon: one that never comes back must not keep a worker from ending.
-
-    Raises
-    ------
-    CommitError
-        When the call has not returned a little after the deadline.
-
-    """
-    outcome: SimpleQueue[Exception | None] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            call()
-        except Exception as error:  # noqa: BLE001 -- raised again by the thread that waits
-            outcome.put(error)
-        else:
-            outcome.put(None)
-
-    threading.Thread(target=run, name="send-offsets", daemon=True).start()
-    # Asked twice, as above: the grace begins when a stopped process is awake again.
-    for timeout_s in (deadline.remaining_s(), 2 * _GRACE_S):
-        try:
-            error = outcome.get(timeout=timeout_s)
-        except Empty:
-            continue
-        if error is not None:
-            raise error
-        return
-    raise CommitError("Kafka did not take the consumed offsets in time")
 
 
 def _fatal_cause(producer: Producer, error: KafkaException) -> KafkaException:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from streams import metrics
 from streams.interests.slab import Slab
 from streams.kafka.alignment import Slice
+from streams.kafka.outgoing import OutRecord
 from streams.kafka.partitioner import partition_of
-from streams.kafka.transactions import OutRecord
 from streams.settings import Settings
 from streams.topics import ERASURE_MARK_MS, full_name
 from streams.wire.dead_letters import DeadLetter

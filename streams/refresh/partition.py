@@ -23,8 +23,9 @@ from streams.interests.ingest import Ingest
 from streams.interests.slab import Slab
 from streams.interests.vectors import InterestVectors
 from streams.kafka.alignment import Slice
-from streams.kafka.owner import CONTROL_KEY, Owner
-from streams.kafka.transactions import OutRecord, OutRecords
+from streams.kafka.outgoing import OutRecord, OutRecords
+from streams.kafka.owner import Owner
+from streams.kafka.work import CONTROL_KEY
 from streams.refresh.dirty import Cause
 from streams.refresh.erasures import Erasures
 from streams.settings import Settings
@@ -93,6 +94,7 @@ class InterestPartition:
     ) -> None:
         self.partition = partition
         self.changelog = full_name(settings, "user-state")
+        self.topic_ids: dict[str, str] = {}
         self.slab = Slab(settings, catalogue, budget)
         self.vectors = InterestVectors(self.slab)
         self.epoch = 0
@@ -137,7 +139,7 @@ class InterestPartition:
         for message in messages:
             key, value = message.key(), message.value()
             if key == CONTROL_KEY:
-                self.epoch = int(orjson.loads(value)["epoch"]) if value else self.epoch
+                self._restore_control(value)
                 continue
             try:
                 self.slab.restore(key, value)
@@ -148,11 +150,16 @@ class InterestPartition:
         if damaged:
             metrics.STATE_DAMAGED.inc(damaged)
 
+    def _restore_control(self, value: bytes | None) -> None:
+        if value is not None:
+            control = orjson.loads(value)
+            self.epoch, self.topic_ids = int(control["epoch"]), control.get("topics", {})
+
     def opened(self, owner: Owner) -> Iterable[OutRecord]:
         """Begin a new epoch: every list from here on has a greater version than any before."""
         self._owner = owner
         self.epoch = max(self.epoch + 1, int(self._clock() - _EPOCH_ZERO_S) // _EPOCH_INTERVAL_S)
-        control = {"epoch": self.epoch, "partitions": self._partitions["clicks"]}
+        control = {"epoch": self.epoch, "partitions": self._partitions["clicks"], "topics": self.topic_ids}
         return [OutRecord(self.changelog, CONTROL_KEY, orjson.dumps(control), self.partition)]
 
     def caught_up(self) -> None:

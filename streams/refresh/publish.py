@@ -25,7 +25,7 @@ from streams.catalogue.records import Applied, CatalogueRecord
 from streams.catalogue.view import View
 from streams.experiments.assignment import Experiments
 from streams.interests.state import LastList
-from streams.kafka.transactions import OutRecord
+from streams.kafka.outgoing import OutRecord
 from streams.refresh.cache import CacheEntry, ListCache
 from streams.refresh.compose import compose
 from streams.refresh.dirty import Cause, DirtyUsers

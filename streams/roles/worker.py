@@ -20,9 +20,9 @@ from streams.experiments.assignment import Experiments
 from streams.experiments.definitions import load_file, load_ranking
 from streams.interests.budget import Budget
 from streams.kafka.admin import require_topics
+from streams.kafka.outgoing import OutRecord
 from streams.kafka.owner import Owner
 from streams.kafka.runtime import Runtime, run_role
-from streams.kafka.transactions import OutRecord
 from streams.refresh.cache import ListCache
 from streams.refresh.partition import InterestPartition
 from streams.refresh.publish import Publisher

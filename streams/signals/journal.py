@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from streams.kafka.transactions import OutRecord
+from streams.kafka.outgoing import OutRecord
 from streams.signals.codec import encode_batches
 from streams.wire.signals import MAX_ITEM_EVENTS_BYTES
 

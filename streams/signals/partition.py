@@ -17,8 +17,9 @@ from models.heavy_hitters import Counted
 from streams import metrics
 from streams.errors import RecordFormatError
 from streams.kafka.alignment import Slice
-from streams.kafka.owner import CONTROL_KEY, Owner
-from streams.kafka.transactions import OutRecord
+from streams.kafka.outgoing import OutRecord
+from streams.kafka.owner import Owner
+from streams.kafka.work import CONTROL_KEY
 from streams.settings import Settings
 from streams.signals.codec import (
     FOLLOWERS_PREFIX,
@@ -87,6 +88,7 @@ class SignalsPartition:
     ) -> None:
         self.partition = partition
         self.changelog = full_name(settings, "signal-state")
+        self.topic_ids: dict[str, str] = {}
         self.fit: Fit | None = None
         self._items = ItemTable(partition, partitions)
         self._popularity = Popularity(settings.half_life_popularity_s)
@@ -118,7 +120,8 @@ class SignalsPartition:
         for message in messages:
             key, value = message.key(), message.value()
             if key == CONTROL_KEY:
-                self._epoch = int(orjson.loads(value)["epoch"])
+                control = orjson.loads(value)
+                self._epoch, self.topic_ids = int(control["epoch"]), control.get("topics", {})
                 continue
             try:
                 self._restore(key, value)
@@ -162,7 +165,8 @@ class SignalsPartition:
         """Begin a new epoch."""
         del owner
         self._epoch += 1
-        return [OutRecord(self.changelog, CONTROL_KEY, orjson.dumps({"epoch": self._epoch}), self.partition)]
+        control = {"epoch": self._epoch, "topics": self.topic_ids}
+        return [OutRecord(self.changelog, CONTROL_KEY, orjson.dumps(control), self.partition)]
 
     def caught_up(self) -> None:
         """Nothing waits for this role's catching up."""

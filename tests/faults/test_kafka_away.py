@@ -199,6 +199,26 @@ def made_anew(scene: Scene) -> None:
     check_states(scene.settings, scene.oracle)
 
 
+def offsets_kept(scene: Scene) -> None:
+    """A worker commits a deleted topic's offset once more, and the new one grows past it: told, healed as told."""
+    worker = consumed(scene)
+    clicks, group = full_name(scene.settings, "clicks"), scene.settings.group("interest")
+    admin = admin_of(scene.settings)
+    committed = {at: found for at, found in admin.list_group_offsets(group)[group].items() if at.topic == clicks}
+    admin.delete_topics([clicks])
+    time.sleep(3)
+    create_topics(scene.settings)
+    admin.alter_group_offsets(group, committed)
+    scene.send(3_000)
+    worker.start()
+    refuses(worker, "clicks was deleted and made anew", "--delete-offsets")
+    admin.delete_group_offsets(group, committed)
+    admin.close()
+    worker.start().ready()
+    scene.settle()
+    check_states(scene.settings, scene.oracle)
+
+
 def expired(scene: Scene) -> None:
     """Records behind the committed offset were deleted before they were read: something is lost, and it is said."""
     worker = consumed(scene)
@@ -253,6 +273,7 @@ def log_lost_while_running(scene: Scene) -> None:
         timeout_s=500,
     ),
     Fault("F24", "topics made anew", "delete and create", "I1 I2", made_anew),
+    Fault("F24", "a topic made anew, offsets kept", "delete, create, alter_group_offsets", "I1 I2 I12", offsets_kept),
     Fault("F24", "records expired unread", "delete_records", "I12", expired),
     Fault(
         "F24", "records expired under a running worker", "SIGSTOP, delete_records, SIGCONT", "I12",

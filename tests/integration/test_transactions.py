@@ -13,7 +13,8 @@ import pytest
 
 from streams.errors import FencedError
 from streams.kafka.deadline import Deadline
-from streams.kafka.transactions import OutRecord, PartitionTransactions
+from streams.kafka.outgoing import OutRecord
+from streams.kafka.transactions import PartitionTransactions
 from streams.settings import Settings
 from streams.topics import full_name
 from tests.support.roles import environment

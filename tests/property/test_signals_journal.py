@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.transactions import OutRecord
+from streams.kafka.outgoing import OutRecord
 from streams.kafka.transport import Record
 from streams.settings import Settings
 from streams.signals.codec import encode_batches

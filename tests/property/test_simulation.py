@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from streams.kafka.owner import CONTROL_KEY
+from streams.kafka.work import CONTROL_KEY
 from streams.wire.dead_letters import DeadLetter
 from streams.wire.signals import decode_item_events
 from tests.support.kafka_model import FATES, Entry, Fate, ModelKafka

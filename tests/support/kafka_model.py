@@ -16,7 +16,7 @@ from typing import Literal
 
 from streams.errors import CommitError, FencedError
 from streams.kafka.deadline import Deadline
-from streams.kafka.transactions import OutRecord, OutRecords
+from streams.kafka.outgoing import OutRecord, OutRecords
 from tests.support.outgoing import one_by_one
 
 #: What becomes of one commit. `killed_*` end the process behind that step; `reply_lost` is the outcome nobody knows:
@@ -167,12 +167,15 @@ class ModelTransactions:
         What becomes of the next commit.
     changelog_end
         Where the changelog ends behind the newest commit, if nobody else has written.
+    unread
+        Nothing: topics here are never made anew.
 
     """
 
     def __init__(self, kafka: ModelKafka, transactional_id: str, changelog: str, clock_ms: Callable[[], int]) -> None:
         self.fate: Fate = "ok"
         self.changelog_end: int | None = None
+        self.unread: set[str] = set()
         self._changelog = changelog
         self._written = 0
         self._kafka = kafka

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from streams.kafka.transactions import OutRecord, OutRecords
+from streams.kafka.outgoing import OutRecord, OutRecords
 
 
 def one_by_one(records: Iterable[OutRecord | OutRecords]) -> Iterator[OutRecord]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from streams.catalogue.matrix import Catalogue
-from streams.kafka.owner import CONTROL_KEY
-from streams.kafka.transactions import OutRecord
+from streams.kafka.outgoing import OutRecord
 from streams.kafka.transport import Record
+from streams.kafka.work import CONTROL_KEY
 from streams.refresh.dirty import Cause
 from streams.refresh.partition import InterestPartition
 from streams.settings import Settings

@@ -22,9 +22,10 @@ from streams.errors import CommitError, FencedError
 from streams.interests.state import LastList
 from streams.kafka import owner as owner_module
 from streams.kafka.deadline import Deadline
-from streams.kafka.owner import Kept, Owner
-from streams.kafka.transactions import OutRecord
+from streams.kafka.outgoing import OutRecord
+from streams.kafka.owner import Owner
 from streams.kafka.transport import Record
+from streams.kafka.work import Kept
 from streams.refresh.dirty import Cause
 from streams.refresh.partition import InterestPartition
 from streams.settings import Settings
@@ -166,7 +167,7 @@ class SimulatedWorker:
         kept, self.kept = self.kept, None
         owner = Owner(
             SETTINGS, "interest", 0, TOPICS, self._work, kept, self._jobs, self._remaining,
-            lambda owner, _: self._drop(owner),
+            lambda owner, _: self._drop(owner), lambda: dict.fromkeys(TOPICS, "the only one"),
         )  # fmt: skip
         self.transactions = ModelTransactions(self._kafka, TRANSACTIONAL_ID, owner.work.changelog, self._clock_ms)
         owner._transactions = self.transactions  # type: ignore[assignment]  # the model has the same methods

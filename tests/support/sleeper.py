@@ -17,7 +17,8 @@ from unittest.mock import patch
 from streams.errors import BrokenTransactionError
 from streams.kafka import transactions
 from streams.kafka.deadline import Deadline
-from streams.kafka.transactions import OutRecord, PartitionTransactions
+from streams.kafka.outgoing import OutRecord
+from streams.kafka.transactions import PartitionTransactions
 from streams.settings import Settings
 from streams.topics import full_name
 

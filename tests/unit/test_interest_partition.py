@@ -7,9 +7,9 @@ import pytest
 
 from streams.catalogue.matrix import Catalogue
 from streams.kafka.alignment import Slice
-from streams.kafka.owner import CONTROL_KEY
-from streams.kafka.transactions import OutRecord
+from streams.kafka.outgoing import OutRecord
 from streams.kafka.transport import Record
+from streams.kafka.work import CONTROL_KEY
 from streams.refresh.partition import InterestPartition
 from streams.settings import Settings
 from streams.wire.recommendations import VERSION_EPOCH

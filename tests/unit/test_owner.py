@@ -13,14 +13,15 @@ import pytest
 from confluent_kafka import Message
 from structlog.testing import capture_logs
 
-from streams.errors import BrokenTransactionError, CommitError, FencedError
+from streams.errors import BrokenTransactionError, CommitError, FencedError, TopicMismatchError
 from streams.kafka import owner as module
 from streams.kafka.alignment import Slice
 from streams.kafka.bulk_read import Progress
 from streams.kafka.deadline import Deadline
-from streams.kafka.owner import Kept, Owner, commit_wait_s
-from streams.kafka.transactions import OutRecord
+from streams.kafka.outgoing import OutRecord
+from streams.kafka.owner import Owner, commit_wait_s
 from streams.kafka.transport import Record
+from streams.kafka.work import Kept
 from streams.settings import Settings
 from tests.support.records import run_of_records
 
@@ -33,6 +34,7 @@ class Broker:
     def __init__(self) -> None:
         self.end = 0
         self.offsets = {"clicks": 0}
+        self.unread: set[str] = set()
         self.changelog_end: int | None = None
         self.reachable = threading.Event()
         self.reachable.set()
@@ -90,6 +92,7 @@ class Count:
 
     def __init__(self) -> None:
         self.count = 0
+        self.topic_ids: dict[str, str] = {}
         self.calls: list[str] = []
         self.was_opened = asyncio.Event()
 
@@ -130,13 +133,14 @@ class Worker:
 
     def __init__(self, executor: ThreadPoolExecutor) -> None:
         self.made: list[Count] = []
+        self.topic_ids = {"clicks": "first"}
         self._executor = executor
 
     def owner(self, kept: Kept | None = None) -> Owner:
         """Make the next one."""
         return Owner(
             Settings(), "interest", 0, ["clicks"], self._make, kept, self._executor,
-            self._remaining, self._fenced,
+            self._remaining, self._fenced, lambda: self.topic_ids,
         )  # fmt: skip
 
     def _remaining(self, topic: str, next_offset: int, known_end: int) -> int:
@@ -218,6 +222,29 @@ def test_kept_state_is_dropped_when_anything_was_written(broker: Broker, worker:
         assert second.work is not first.work
         assert 0 == worker.made[1].count
         assert "close" == worker.made[0].calls[-1]
+
+    run(story())
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_offsets_of_a_topic_made_anew_are_refused(broker: Broker, worker: Worker, *, committed: bool) -> None:
+    """They would skip records of the new one; where Kafka has deleted them too, it is read from its start."""
+
+    async def story() -> None:
+        first = worker.owner()
+        await first.take()
+        fold(first, 0, 1)
+        kept = await first.release(Deadline(5))
+        worker.topic_ids = {"clicks": "second"}
+        broker.unread = set() if committed else {"clicks"}
+        second = worker.owner(kept)
+        if committed:
+            with pytest.raises(TopicMismatchError, match=r"clicks was deleted and made anew \(id first before, second"):
+                await second.take()
+        else:
+            await second.take()
+
+            assert {"clicks": "second"} == second.work.topic_ids
 
     run(story())
 

@@ -9,8 +9,8 @@ import pytest
 
 from models.ease import Weights
 from streams import metrics
+from streams.kafka.outgoing import OutRecord
 from streams.kafka.partitioner import partition_of
-from streams.kafka.transactions import OutRecord
 from streams.kafka.transport import Record
 from streams.settings import Settings
 from streams.signals.codec import NEIGHBOURS_PREFIX

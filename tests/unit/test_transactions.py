@@ -8,7 +8,8 @@ import pytest
 
 from streams.errors import FencedError
 from streams.kafka.deadline import Deadline
-from streams.kafka.transactions import OutRecord, OutRecords, PartitionTransactions
+from streams.kafka.outgoing import OutRecord, OutRecords
+from streams.kafka.transactions import PartitionTransactions
 from streams.settings import Settings
 
 

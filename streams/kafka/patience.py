@@ -1,0 +1,65 @@
+"""Calls of librdkafka that wait: resumed until a deadline, and given up where they would not come back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from confluent_kafka import KafkaException
+
+from streams.errors import CommitError
+from streams.kafka.deadline import Deadline
+
+#: One more try when a deadline has passed: a process that was stopped for a minute in the middle of a commit wakes
+#: after its deadline, and this is how it hears that it was fenced instead of guessing that Kafka is away.
+GRACE_S = 2.0
+
+
+def resumed(call: Callable[[float], object], deadline: Deadline) -> None:
+    """Make a call that librdkafka lets one resume after a time-out, until the deadline and once beyond it."""
+    while True:
+        last = deadline.passed
+        try:
+            call(max(GRACE_S, deadline.remaining_s()))
+        except KafkaException as error:
+            if last or not error.args[0].retriable():
+                raise
+        else:
+            return
+
+
+def bounded(call: Callable[[], None], deadline: Deadline) -> None:
+    """
+    Make a call that may not return by itself.
+
+    librdkafka's `send_offsets_to_transaction` ignores its timeout while the group's coordinator is away (librdkafka
+    #5456). The thread is a daemon: one that never comes back must not keep a worker from ending.
+
+    Raises
+    ------
+    CommitError
+        When the call has not returned a little after the deadline.
+
+    """
+    outcome: SimpleQueue[Exception | None] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 -- raised again by the thread that waits
+            outcome.put(error)
+        else:
+            outcome.put(None)
+
+    threading.Thread(target=run, name="send-offsets", daemon=True).start()
+    # Asked twice, as above: the grace begins when a stopped process is awake again.
+    for timeout_s in (deadline.remaining_s(), 2 * GRACE_S):
+        try:
+            error = outcome.get(timeout=timeout_s)
+        except Empty:
+            continue
+        if error is not None:
+            raise error
+        return
+    raise CommitError("Kafka did not take the consumed offsets in time")
