@@ -196,7 +196,6 @@ class Runtime:
 
     async def _on_assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
         """Take every assigned partition, in parallel; runs are held back until it is taken."""
-        self._rebalancing = False
         numbers = {topic: {tp.partition for tp in assigned if tp.topic == topic} for topic in self._role.topics}
         first = numbers[self._role.topics[0]]
         for topic, found in numbers.items():
@@ -211,6 +210,8 @@ class Runtime:
         _LOG.info("partitions_assigned", partitions=sorted(first))
         for number in sorted(first):
             self._take(number, self._kept.pop(number, None))
+        # Only now: the health thread takes a worker that owns nothing, between two generations, for a ready one.
+        self._rebalancing = False
         # What was kept of the others is another worker's now.
         self._let_go()
 

@@ -64,6 +64,19 @@ def length(worker: RoleProcess) -> int:
     return worker.log.stat().st_size
 
 
+def test_a_worker_is_ready_once_it_has_taken_what_is_its_own(
+    settings_for: Callable[..., Settings], tmp_path: Path
+) -> None:
+    """Asked without a pause, it never says so between being told of its partitions and beginning to take them."""
+    settings = settings_for(partitions=4)
+    with RoleProcess("worker", settings, tmp_path) as worker:
+        end = time.monotonic() + 60
+        while (answer := worker.get("/readyz"))[0] != 200:
+            assert time.monotonic() < end, worker.tail()
+
+    assert {"taking": 0, "catching_up": 0, "live": 4} == orjson.loads(answer[1])["partitions"]
+
+
 def test_a_partition_that_comes_back_is_kept(settings_for: Callable[..., Settings], tmp_path: Path) -> None:
     """When a worker joins and leaves, the other restores only what was away, and every list is right."""
     settings = settings_for(partitions=4)
