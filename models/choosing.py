@@ -163,7 +163,7 @@ def choose(
     step
         What one step of the score is worth.
     size
-        Length of the list; what is chosen behind it stands by.
+        Length of the list; what is chosen behind it stands by, and no guardrail is given up for it.
     budget
         How many of the list may be newcomers, while the guardrails leave anybody else.
     places
@@ -187,7 +187,8 @@ def choose(
             if kinds:
                 calibration.diverge(profile, kinds, picked + 1)
             give_up = NOTHING_NEW if slot < size and newcomers >= budget else STRICT
-            while candidate < 0 and give_up <= ANY:
+            # What stands by can take any place of the list, if the guardrails hold for both together.
+            while candidate < 0 and give_up <= (ANY if slot < size else STRICT):
                 candidate = _best(step, vectors, aims, user, rows, count, size, limits, give_up, picked, desk)
                 give_up += 1
             if candidate < 0:

@@ -36,7 +36,7 @@ from models.neighbours import (
 )
 from models.ranking import SCORE_STEP, Barred, Floats, Top, Weights, queries
 from models.reasons import Groups, Reasons, contribute, dot, explain, group, no_groups, no_reasons
-from models.reranking import Pool, Promotions, Tastes, is_plain, rerank
+from models.reranking import Pool, Promotions, Tastes, is_plain, put_forward, rerank
 from models.scan import exact_top
 from models.users import Excluded, Owned, Users
 
@@ -114,10 +114,10 @@ class _Found(NamedTuple):
 
 def make_lists(
     users: Users, table: Rows, related: Related, attributes: Attributes, promotions: Promotions, size: int,
-    weighing: Weighing, scratch: Scratch,
+    weighing: Weighing, scratch: Scratch, spare: int = 0,
 ) -> Lists:  # fmt: skip
     """
-    Return the lists of `size` items of each user.
+    Return the lists of `size` items of each user, and behind them `spare` more that stand by.
 
     Parameters
     ----------
@@ -133,31 +133,32 @@ def make_lists(
     stamp = scratch.stamp(rows, count)
     room = scratch.arrays
     barred = _barred(users, weights, rows, room, stamp)
-    top = exact_top(queries(short, long, negative, weights.vectors), table, size + _SPARE, barred)
+    whole, spoken = size + spare, size + max(spare, _SPARE)
+    top = exact_top(queries(short, long, negative, weights.vectors), table, spoken, barred)
     asked = _Users(
         users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices,
         weights.half_lives_events, weights.exclude_seen,
     )  # fmt: skip
-    spoken, also, width = size + _SPARE, np.empty((count, 0), np.int32), size
+    also, width = np.empty((count, 0), np.int32), whole
     if not (plain := is_plain(users.parameters, promotions, users.previous)):
-        # What stood on the list before and what is pinned may stay wherever the ranking has it.
-        also = np.concatenate([users.previous.rows, np.tile(promotions.pinned, (count, 1))], axis=1)
+        # What stood on the list before and what is put forward may be listed wherever the ranking has it.
+        also = np.concatenate([users.previous.rows, np.tile(put_forward(promotions), (count, 1))], axis=1)
         width = top.columns.shape[1] + spoken + also.shape[1]
     shape = (count, width)
     found = _Found(
         np.full(shape, -1, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.uint8), np.zeros(shape),
         np.zeros((count, VOICES + 3)), np.zeros(spoken, np.int64), np.zeros(spoken),
     )  # fmt: skip
-    reasons = no_reasons(count, size)
+    reasons = no_reasons(count, whole)
     _choose(asked, table, related, weighing, barred, top, also, stamp, room, found)
     if not plain:
         pool = Pool(found.items, found.steps, SCORE_STEP)
         tastes = Tastes(users.events, users.now_ms, weighing)
         order = rerank(
-            pool, users.previous, tastes, promotions, attributes, table.vectors, users.parameters, size
+            pool, users.previous, tastes, promotions, attributes, table.vectors, users.parameters, size, spare
         )  # fmt: skip
         found = _at(found, order.places)
-    _explain(asked, table, related, weighing, room, found, no_groups(size), reasons)
+    _explain(asked, table, related, weighing, room, found, no_groups(whole), reasons)
     return Lists(found.items, found.steps, found.sources, reasons)
 
 

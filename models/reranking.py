@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from models.events import Events, Weighing
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
+
+#: Boosted items that every user is scored for; others are boosted where they are candidates anyway.
+_MAX_BOOSTED: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +158,19 @@ class Order(NamedTuple):
 def nothing_promoted() -> Promotions:
     """Return what puts nothing forward."""
     return Promotions(np.empty(0, np.int32), np.empty(0, np.float32))
+
+
+def put_forward(promotions: Promotions) -> Rows:
+    """
+    Return the rows that are candidates for every user: what is pinned, and what is boosted most.
+
+    >>> put_forward(Promotions(np.array([-1, 4], np.int32), np.array([0, 0.5, -1, 2], np.float32))).tolist()
+    [4, 3, 1]
+    """
+    pinned = promotions.pinned[promotions.pinned >= 0]
+    boosted = np.flatnonzero(promotions.boosts > 0)
+    strongest = boosted[np.argsort(-promotions.boosts[boosted], kind="stable")[:_MAX_BOOSTED]]
+    return np.concatenate([pinned, strongest.astype(np.int32)])
 
 
 def is_plain(parameters: Sequence[RerankParameters], promotions: Promotions, previous: Previous) -> bool:

@@ -146,6 +146,18 @@ class Settings(BaseSettings):
     # Lists
     make_lists: bool = Field(default=True, description="Whether the worker ranks; without, it only keeps state.")
     list_size: int = Field(20, ge=1, le=100, description="Items in a list.")
+    spare_items: int = Field(
+        10,
+        ge=0,
+        le=100,
+        description="Items kept ready behind each list, for those that a rule or want of stock strikes from it.",
+    )
+    max_shelved_lists: int = Field(
+        50_000,
+        ge=5_000,
+        description="Newest lists one worker keeps with their spare items, about 2 KB each; other lists that something "
+        "is struck from are ranked again.",
+    )
     rank_batch: int = Field(256, ge=1, le=4096, description="Most users ranked in one call.")
     policy: str = Field("default-1", max_length=64, description="Name of the ranking policy, written on lists.")
     surfaces: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -51,6 +51,9 @@ class _NoLists:
     def mark(self, partition: InterestPartition, user_id: str, cause: Cause) -> None:
         """Owe nothing."""
 
+    def took(self, partition: InterestPartition) -> None:
+        """Look after nothing."""
+
     def forget(self, partition: InterestPartition) -> None:
         """Drop nothing."""
 

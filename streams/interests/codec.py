@@ -217,6 +217,11 @@ def _within_limits(state: UserState) -> UserState:
     return state
 
 
+def head_of(record: bytes) -> bytes:
+    """Return the head of a checked record."""
+    return record[START : START + _head_bytes(record)]
+
+
 def split(record: bytes) -> tuple[bytes, bytes]:
     """Return head and body of a checked record."""
     head_end = START + _head_bytes(record)

@@ -33,6 +33,11 @@ class ColdUsers:
     def __getitem__(self, user_id: str) -> bytes:
         return self._records[user_id]
 
+    def head(self, user_id: str) -> bytes:
+        """Return the head of a user's record; the one that stands for no list where the user is not kept here."""
+        record = self._records.get(user_id)
+        return codec.NO_HEAD if record is None else codec.head_of(record)
+
     def put(self, user_id: str, record: bytes) -> None:
         """Keep a user who is not kept here, behind all others."""
         self._records[user_id] = record

@@ -178,6 +178,21 @@ class Slab:
         heads = self._hot.heads
         return [codec.read_head(heads[row]) for row in rows.tolist()]
 
+    def raw_heads(self, user_ids: Sequence[str]) -> list[bytes]:
+        """Return the encoded list that each user was served last, of any user, who stays as hot or cold as before."""
+        row_of, heads, cold = self._hot.row_of, self._hot.heads, self._cold
+        return [heads[row_of[user_id]] if user_id in row_of else cold.head(user_id) for user_id in user_ids]
+
+    def latest_first(self) -> tuple[list[str], list[str]]:
+        """Return the hot users and the cold ones, those met last first."""
+        rows = np.fromiter(self._hot.row_of.values(), np.int64, len(self._hot.row_of))
+        rows = rows[np.argsort(-self.store.users["used_at"][rows], kind="stable")]
+        return list(map(self.user_ids.__getitem__, rows.tolist())), list(self._cold)[::-1]
+
+    def list_version(self, row: int) -> int:
+        """Return the version of the list a hot user was served last, 0 for none."""
+        return codec.read_head(self._hot.heads[row]).version
+
     def serve(self, row: int, last_list: LastList) -> None:
         """Remember the list that was published; the user's record changes with it."""
         users = self.store.users

@@ -31,7 +31,8 @@ _LOG = structlog.get_logger(__name__)
 #: Commands of one pipeline: 500 lists are some 2 MB, which Redis takes well within its timeout.
 _PIPELINE = 500
 _RETRY_PAUSE_S = 0.01
-#: How long what stands for an erased user keeps older lists out. A worker that slept may still write one when it wakes;
+#: How long what stands for an erased user keeps older lists out, and where nothing is blocked what stands for that
+#: older words of it. A worker that slept may still write one when it wakes;
 #: Kafka gives its partitions away after `kafka_session_timeout_s`, at most half an hour by the broker's default.
 _ERASED_TTL_S = 3_600
 #: Hidden field of the buckets' hash; no experiment key starts with an underscore.
@@ -66,6 +67,24 @@ if order > 0 then
   redis.call('HSET', KEYS[1], '_version', ARGV[1], unpack(ARGV, 3))
   redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
+return order
+"""
+)
+#: KEYS[1] hash; ARGV version, ttl, ttl of an empty one, then item, reason and so on; an empty reason takes an item out.
+_PUT_BLOCKED = (
+    _NEWER
+    + """
+local order = newer(redis.call('HGET', KEYS[1], ''), ARGV[1])
+if order < 0 then return order end
+redis.call('HSET', KEYS[1], '', ARGV[1])
+for place = 4, #ARGV, 2 do
+  if ARGV[place + 1] == '' then
+    redis.call('HDEL', KEYS[1], ARGV[place])
+  else
+    redis.call('HSET', KEYS[1], ARGV[place], ARGV[place + 1])
+  end
+end
+redis.call('EXPIRE', KEYS[1], redis.call('HLEN', KEYS[1]) > 1 and ARGV[2] or ARGV[3])
 return order
 """
 )
@@ -150,6 +169,11 @@ class ListCache:
         """Return the key of an item's card."""
         return f"{self._prefix}item:{item_id}"
 
+    @property
+    def blocked_key(self) -> str:
+        """The key of what must not be shown."""
+        return f"{self._prefix}blocked"
+
     def write(self, entries: Sequence[CacheEntry]) -> CacheResult:
         """Write lists and buckets; of a user's versions the newest stays, in whatever order they come."""
         calls: list[_Call] = []
@@ -183,6 +207,39 @@ class ListCache:
 
         answers = self._attempt(fill, len(cards))
         return self._result([1 if answer is True else None for answer in answers])
+
+    def write_blocked(self, changes: Mapping[str, str], version: int) -> CacheResult:
+        """
+        Tell front ends what must not be shown: item to reason, an empty one where an item may be shown again.
+
+        Nothing is changed where something was written under a greater version.
+        """
+        pairs = list(changes.items())
+        calls = []
+        for start in range(0, max(len(pairs), 1), _PIPELINE):
+            texts = [text for pair in pairs[start : start + _PIPELINE] for text in pair]
+            calls.append(_Call(_PUT_BLOCKED, self.blocked_key, (str(version), self._ttl_s, _ERASED_TTL_S, *texts)))
+        return self._result(self._run(calls))
+
+    def write_all_blocked(self, withheld: Mapping[str, str], version: int) -> CacheResult:
+        """Tell front ends all that must not be shown, in place of what they were told before; item to reason."""
+        # From here on no older owner changes what is read below.
+        claimed = self.write_blocked({}, version)
+        if claimed != CacheResult(1, 0, 0):
+            return claimed
+        try:
+            told = self.blocked()
+        except DependencyError as error:
+            _LOG.warning("redis read failed", error=str(error))
+            return CacheResult(0, 0, 1)
+        gone = {item_id: "" for item_id in told if item_id not in withheld}
+        new = {item_id: reason for item_id, reason in withheld.items() if told.get(item_id) != reason}
+        return self.write_blocked(gone | new, version)
+
+    def blocked(self) -> dict[str, str]:
+        """Return the items that must not be shown, and why; raises as `get` does."""
+        stored: dict[bytes, bytes] = self._read(lambda: self._redis.hgetall(self.blocked_key))
+        return {item_id.decode(): reason.decode() for item_id, reason in stored.items() if item_id}
 
     def get(self, user_id: str, surface: str) -> bytes | None:
         """

@@ -16,7 +16,7 @@ class Cause(NamedTuple):
     Attributes
     ----------
     kind
-        `event`, `restore` or `catalogue`, as lists say it.
+        `event`, `restore`, `catalogue` or `rules`, as lists say it.
     topic, offset, event_id
         The newest event behind it; empty when no event is.
     ingested_ms

@@ -59,8 +59,11 @@ class Refresh(Protocol):
     def mark(self, partition: InterestPartition, user_id: str, cause: Cause) -> None:
         """Owe a list to a user."""
 
+    def took(self, partition: InterestPartition) -> None:
+        """Look after the lists of a partition, which were made elsewhere, from here on."""
+
     def forget(self, partition: InterestPartition) -> None:
-        """Drop all that is owed in a partition."""
+        """Drop all that is owed in a partition, and look after its lists no more."""
 
     def owes(self, user_ids: Sequence[str]) -> list[bool]:
         """Return whether a list of each user waits or is being ranked, or the cache has still to forget the user."""
@@ -172,6 +175,8 @@ class InterestPartition:
         for user_id, cause in self._owed_on_start.items():
             self._refresh.mark(self, user_id, cause)
         self._owed_on_start.clear()
+        if self._settings.make_lists:
+            self._refresh.took(self)
 
     # Folding
 

@@ -2,8 +2,8 @@
 The refresh loop: takes users who are owed a list, ranks them together, publishes to the topic and to Redis.
 
 There is no timer: a batch begins when the one before is ranked, and events that arrive meanwhile coalesce. Ranking
-runs in a thread; the catalogue changes only between two batches. Redis is written beside the next batch and never
-waited for; what it refused is tried again, newest version only.
+runs in a thread; the catalogue changes only between two batches. Lists on which something stands that may be listed no
+more are not ranked again: what stands by takes its place, in batches that take turns with those that are ranked.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-import structlog
 
 from models.users import Users, joined
 from streams import metrics
@@ -26,56 +26,23 @@ from streams.catalogue.view import View
 from streams.experiments.assignment import Experiments
 from streams.interests.state import LastList
 from streams.kafka.outgoing import OutRecord
+from streams.refresh.blocked import BlockedItems
 from streams.refresh.cache import CacheEntry, ListCache
-from streams.refresh.compose import compose
+from streams.refresh.caching import CacheWrites
 from streams.refresh.dirty import Cause, DirtyUsers
+from streams.refresh.jobs import Job, Jobs, Made
 from streams.refresh.partition import InterestPartition
-from streams.refresh.rank import Ranked, Ranker
-from streams.settings import EVENT_TYPES, Settings
+from streams.refresh.rank import Ranker, Ranking
+from streams.refresh.search import Search
+from streams.refresh.shelf import Shelf, Shelved
+from streams.refresh.strikes import Strikes
+from streams.settings import Settings
 from streams.topics import full_name
-from streams.wire.events import IMPRESSION
 from streams.wire.items import Item
-from streams.wire.recommendations import AsOf, Assigned, default_key, topic_key
+from streams.wire.recommendations import default_key, topic_key
 
-_LOG = structlog.get_logger(__name__)
-
-#: Redis is tried again for refused lists this often; the cache's own breaker keeps a dead Redis from costing time.
-_RETRY_S = 0.5
-#: Lists kept for a Redis that is away. Above, the oldest is given up: the user's next list, or a replay of
-#: `recommendations`, brings the key back.
-_MAX_OWED = 50_000
-#: Batches of Redis writes under way beside ranking.
-_CACHE_WRITES = 2
-_IMPRESSIONS = EVENT_TYPES[IMPRESSION]
-
-
-class _Job(NamedTuple):
-    """One list to be made, with what it tells of how it was made, copied on the loop."""
-
-    partition: InterestPartition
-    user_id: str
-    surface: str
-    cause: Cause
-    version: int
-    as_of: AsOf
-    experiments: dict[str, Assigned]
-    events_applied: dict[str, int]
-    event_ts_ms: int
-
-    @property
-    def interactions(self) -> int:
-        """How many interactions the list is made of: impressions change no list."""
-        return sum(self.events_applied.values()) - self.events_applied.get(_IMPRESSIONS, 0)
-
-
-class _Made(NamedTuple):
-    """A list, composed and encoded."""
-
-    job: _Job
-    generated_at_ms: int
-    item_ids: Sequence[str]
-    price_marks: tuple[int, ...]
-    value: bytes
+#: Lists from which something is struck at once: some 50 ms, much as a batch that is ranked.
+_STRUCK_AT_ONCE = 512
 
 
 class _Erasure(NamedTuple):
@@ -109,23 +76,35 @@ class Publisher:
         self._settings = settings
         self._catalogue = catalogue
         self._cache = cache
-        self._clock = clock
-        self._ranker = Ranker(catalogue, settings)
+        self.cache_writes = CacheWrites(settings, cache, clock, self._settle)
+        self._ranker = Ranker(catalogue, settings, settings.spare_items)
+        self._shelf: Shelf[InterestPartition] = Shelf(
+            settings.list_size, settings.spare_items, settings.max_shelved_lists
+        )
+        self._strikes = Strikes(self._shelf)
+        self._jobs = Jobs(settings, catalogue, clock)
+        self.blocked = BlockedItems(settings, cache, self.cache_writes, catalogue.withheld)
+        self.search = Search(catalogue, self._owe_for_rules, self._is_waited_for, self._room)
         self._dirty: DirtyUsers[InterestPartition] = DirtyUsers()
         self._in_flight: set[str] = set()
         self._erased_in_flight: set[str] = set()
         self._erasures: dict[str, _Erasure] = {}
         self._wake = asyncio.Event()
+        self._turned = asyncio.Event()
         self._still = asyncio.Lock()
+        #: What stands on the default lists.
+        self._defaults: frozenset[str] = frozenset()
+        self._partitions: set[InterestPartition] = set()
         self._rank_thread = ThreadPoolExecutor(1, thread_name_prefix="rank")
-        self._cache_threads = ThreadPoolExecutor(_CACHE_WRITES, thread_name_prefix="cache")
-        self._cache_slots = asyncio.Semaphore(_CACHE_WRITES)
-        self._cache_tasks: set[asyncio.Task[None]] = set()
-        self._owed: dict[tuple[str, str], CacheEntry] = {}
         self._main_surface = settings.surfaces[0]
         self._topic = full_name(settings, "recommendations")
 
     # What partitions tell
+
+    def took(self, partition: InterestPartition) -> None:
+        """Look through the lists of a partition for what may be listed no more: they were made elsewhere."""
+        self._partitions.add(partition)
+        self.search.add(partition)
 
     def mark(self, partition: InterestPartition, user_id: str, cause: Cause) -> None:
         """Owe a list to a user."""
@@ -133,8 +112,12 @@ class Publisher:
         self._wake.set()
 
     def forget(self, partition: InterestPartition) -> None:
-        """Drop all that is owed in a partition that was given up."""
+        """Drop all that is owed in a partition that was given up, and its lists."""
+        self._partitions.discard(partition)
         self._dirty.forget(partition)
+        self._shelf.forget(partition)
+        self._strikes.forget(partition)
+        self.search.forget(partition)
         for user_id in [user_id for user_id, erasure in self._erasures.items() if erasure.partition is partition]:
             del self._erasures[user_id]
 
@@ -148,16 +131,41 @@ class Publisher:
     def erase(self, partition: InterestPartition, user_id: str, version: int) -> None:
         """Drop a user's lists: the one that waits, the one that is being ranked, and those in Redis."""
         self._dirty.drop(user_id)
+        self._shelf.drop(user_id)
         if user_id in self._in_flight:
             self._erased_in_flight.add(user_id)
         surfaces = self._settings.surfaces
         self._erasures[user_id] = _Erasure(partition, version, set(surfaces))
-        self._owe_cache([CacheEntry.erasure(user_id, surface, version) for surface in surfaces])
+        self.cache_writes.owe([CacheEntry.erasure(user_id, surface, version) for surface in surfaces])
 
-    async def apply(self, records: Iterable[CatalogueRecord]) -> Applied:
-        """Change the catalogue, between two ranking calls."""
+    async def apply(self, records: Iterable[CatalogueRecord] = ()) -> Applied:
+        """Change the catalogue, between two ranking calls; without records, let rules begin and end."""
         async with self._still:
-            return self._catalogue.apply(records)
+            applied = self._catalogue.apply(records) if records else self._catalogue.pass_time()
+            if applied.closed:
+                self._close(applied.closed)
+        return applied
+
+    def _close(self, rows: Sequence[int]) -> None:
+        """Have every list changed on which one of these items stands."""
+        self._strikes.add(rows, len(self._catalogue))
+        self._wake.set()
+        closed = list(map(self._catalogue.item_id, rows))
+        for partition in self._partitions:
+            self.search.add(partition, closed)
+
+    def _owe_for_rules(self, partition: InterestPartition, user_id: str) -> None:
+        self.mark(partition, user_id, Cause("rules"))
+
+    def _is_waited_for(self, user_id: str) -> bool:
+        """Whether a user gets another list anyway."""
+        return user_id in self._dirty or user_id in self._in_flight or user_id in self._strikes
+
+    async def _room(self) -> None:
+        """Wait until all that is owed fits into the next batch; what can be struck goes first."""
+        while len(self._strikes) or len(self._dirty) >= self._settings.rank_batch:
+            self._turned.clear()
+            await self._turned.wait()
 
     # Ranking
 
@@ -166,9 +174,14 @@ class Publisher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while len(self._dirty):
-                await self._refresh_batch()
+            while len(self._dirty) or len(self._strikes):
+                if len(self._strikes):
+                    await self._strike_batch()
+                if len(self._dirty):
+                    await self._refresh_batch()
                 metrics.DIRTY.set(len(self._dirty))
+                metrics.STRIKES.set(len(self._strikes))
+                self._turned.set()
 
     async def _refresh_batch(self) -> None:
         """
@@ -182,107 +195,105 @@ class Publisher:
         async with self._still:
             # Step 1.
             taken = self._dirty.take(self._settings.rank_batch)
-            self._in_flight.update(user_id for _, user_id, _ in taken)
-            try:
-                jobs, users = self._jobs(taken)
+            with self._flight(user_id for _, user_id, _ in taken) as erased:
+                jobs, users = self._jobs.ranked(taken, self.experiments)
                 # Step 2.
-                made = await asyncio.get_running_loop().run_in_executor(
+                made, ranking = await asyncio.get_running_loop().run_in_executor(
                     self._rank_thread, self._make, jobs, users, self._catalogue.view()
                 )
-            finally:
-                self._in_flight.clear()
-                erased, self._erased_in_flight = self._erased_in_flight, set()
-        # Step 3.
-        by_partition: defaultdict[InterestPartition, list[_Made]] = defaultdict(list)
-        for one in made:
-            if not (one.job.partition.closed or one.job.user_id in erased):
-                by_partition[one.job.partition].append(one)
-        served = [one for partition, lists in by_partition.items() for one in self._serve(partition, lists)]
+            # Step 3. Before the catalogue changes: what may be listed no more is looked for among published lists.
+            served = self._publish(made, ranking, erased, "user")
         # Step 4.
-        await self._write_cache(
+        await self.cache_writes.write(
             [self._cache_entry(one) for one in served],
             [one.job.cause.oldest_ms for one in served if one.job.cause.oldest_ms],
         )
 
-    def _jobs(self, taken: Sequence[tuple[InterestPartition, str, Cause]]) -> tuple[list[_Job], list[Users]]:
-        """Return what to make, and from what: the users of each partition, in the order of the jobs."""
-        by_partition: defaultdict[InterestPartition, list[tuple[str, Cause]]] = defaultdict(list)
-        for partition, user_id, cause in taken:
-            if not partition.closed:
-                by_partition[partition].append((user_id, cause))
-        jobs: list[_Job] = []
-        parts: list[Users] = []
-        for partition, owed in by_partition.items():
-            found = [(user_id, cause, partition.slab.row(user_id)) for user_id, cause in owed]
-            known = [(user_id, cause, row) for user_id, cause, row in found if row is not None]
-            if known:
-                more, users = self._partition_jobs(partition, known)
-                jobs.extend(more)
-                parts.append(users)
-        return jobs, parts
+    async def _strike_batch(self) -> None:
+        """Make one batch of lists out of those on the shelf; the steps are those of `_refresh_batch`."""
+        async with self._still:
+            # Step 1.
+            user_ids, shelved, lost = self._strikes.take(_STRUCK_AT_ONCE, self._catalogue.offer.open, self._dirty)
+            for partition, user_id in lost:
+                self._owe_for_rules(partition, user_id)
+            with self._flight(user_ids) as erased:
+                jobs, shelved = self._struck_jobs(user_ids, shelved)
+                # Step 2.
+                made, ranking = await asyncio.get_running_loop().run_in_executor(
+                    self._rank_thread, self._strike, jobs, shelved, self._catalogue.view()
+                )
+            # Step 3.
+            made = [one for one in made if one.job.user_id not in self._dirty]
+            served = self._publish(made, ranking, erased, "struck")
+            before = (shelved.places.items[:, : self._shelf.size] >= 0).sum(axis=1).tolist()
+            for one in served:
+                if len(one.item_ids) < before[one.at]:
+                    # Nothing stands by any more.
+                    self._owe_for_rules(one.job.partition, one.job.user_id)
+        # Step 4.
+        await self.cache_writes.write([self._cache_entry(one) for one in served])
 
-    def _partition_jobs(
-        self, partition: InterestPartition, known: Sequence[tuple[str, Cause, int]]
-    ) -> tuple[list[_Job], Users]:
-        slab, experiments = partition.slab, self.experiments
-        rows = np.array([row for _, _, row in known], np.int64)
-        assigned = [experiments.assign(user_id) for user_id, _, _ in known]
-        users = partition.vectors.users(
-            rows,
-            [experiments.parameters(parts) for parts in assigned],
-            [cause.kind != "event" for _, cause, _ in known],
-        )
-        # A vector that came late is the effect of an earlier event.
-        users.previous.moved[[cause.kind == "catalogue" for _, cause, _ in known]] = True
-        as_of = self._as_of(partition)
-        jobs = [
-            _Job(
-                partition, user_id, self._main_surface, cause, partition.next_version(), as_of, parts,
-                events_applied, event_ts_ms,
-            )
-            for (user_id, cause, _), parts, events_applied, event_ts_ms in zip(
-                known, assigned, slab.events_applied(rows), users.now_ms.tolist(), strict=True
-            )
-        ]  # fmt: skip
-        return jobs, users
+    @contextmanager
+    def _flight(self, user_ids: Iterable[str]) -> Iterator[set[str]]:
+        """Say that users' lists are being made; give those who are erased meanwhile."""
+        self._in_flight.update(user_ids)
+        erased: set[str] = set()
+        try:
+            yield erased
+        finally:
+            self._in_flight.clear()
+            erased.update(self._erased_in_flight)
+            self._erased_in_flight.clear()
 
-    def _as_of(self, partition: InterestPartition) -> AsOf:
-        return AsOf(
-            offsets=dict(partition.owner.consumed),
-            catalogue=self._catalogue.revision,
-            signals=self._catalogue.signals_revision,
-            rules=self._catalogue.offer.revision,
-        )
+    def _struck_jobs(self, user_ids: Sequence[str], shelved: Shelved) -> tuple[list[Job], Shelved]:
+        """Return what to make out of lists on the shelf, without those of users who are not known any more."""
+        jobs: list[Job] = []
+        kept: list[int] = []
+        for at, (user_id, origin) in enumerate(zip(user_ids, shelved.origins, strict=True)):
+            partition = self._shelf.partition(user_id)
+            if partition.slab.row(user_id) is None:
+                self._shelf.drop(user_id)
+                continue
+            kept.append(at)
+            jobs.append(self._jobs.struck(partition, user_id, origin))
+        return jobs, shelved.only(np.array(kept, np.int64))
 
-    def _make(self, jobs: Sequence[_Job], users: Sequence[Users], view: View) -> list[_Made]:
+    def _make(self, jobs: Sequence[Job], users: Sequence[Users], view: View) -> tuple[list[Made], Ranking | None]:
         started = time.monotonic()
-        ranked = self._ranker.rank(joined(users), view) if users else []
-        made = [self._compose(job, items, view.fingerprint) for job, items in zip(jobs, ranked, strict=True)]
+        ranking = self._ranker.make(joined(users), view) if users else None
+        made = self._jobs.composed(jobs, ranking.lists if ranking else [])
         metrics.RANK_SECONDS.observe(time.monotonic() - started)
         metrics.RANK_BATCH.observe(len(jobs))
-        return made
+        return made, ranking
 
-    def _compose(self, job: _Job, ranked: Ranked, model: str) -> _Made:
-        generated_at_ms = round(self._clock() * 1000)
-        recommendation = compose(
-            ranked,
-            user_id=job.user_id,
-            surface=job.surface,
-            partition=job.partition.partition,
-            version=job.version,
-            generated_at_ms=generated_at_ms,
-            event_ts_ms=job.event_ts_ms,
-            ingested_at_ms=job.cause.ingested_ms,
-            policy=self._settings.policy,
-            model=model,
-            as_of=job.as_of,
-            experiments=job.experiments,
-            trigger=job.cause.trigger(job.partition.partition),
-            events_applied=job.events_applied,
+    def _strike(self, jobs: Sequence[Job], shelved: Shelved, view: View) -> tuple[list[Made], Ranking]:
+        ranking = self._ranker.strike(shelved.places, shelved.price_marks, view)
+        return self._jobs.composed(jobs, ranking.lists), ranking
+
+    def _publish(self, made: Sequence[Made], ranking: Ranking | None, erased: Collection[str], kind: str) -> list[Made]:
+        """Publish lists of any partitions and put them on the shelf; return those of users who are still known."""
+        by_partition: defaultdict[InterestPartition, list[Made]] = defaultdict(list)
+        for one in made:
+            if not (one.job.partition.closed or one.job.user_id in erased):
+                by_partition[one.job.partition].append(one)
+        served = [one for partition, lists in by_partition.items() for one in self._serve(partition, lists)]
+        metrics.LISTS.labels(kind).inc(len(served))
+        if ranking is not None and served:
+            self._shelve(served, ranking)
+        return served
+
+    def _shelve(self, served: Sequence[Made], ranking: Ranking) -> None:
+        chosen, jobs = [one.at for one in served], [one.job for one in served]
+        self._shelf.put(
+            [job.partition for job in jobs],
+            [job.user_id for job in jobs],
+            ranking.places.only(chosen),
+            ranking.price_marks[chosen],
+            [job.version for job in jobs],
+            [job.origin for job in jobs],
         )
-        return _Made(job, generated_at_ms, ranked.item_ids, ranked.price_marks, recommendation.encode())
 
-    def _serve(self, partition: InterestPartition, lists: Sequence[_Made]) -> list[_Made]:
+    def _serve(self, partition: InterestPartition, lists: Sequence[Made]) -> list[Made]:
         """Publish lists and note them in the states; return those of users who are still known."""
         slab = partition.slab
         known = [(one, row) for one in lists if (row := slab.row(one.job.user_id)) is not None]
@@ -297,7 +308,6 @@ class Publisher:
                 for one, _ in known
             ]
         )
-        metrics.LISTS.labels("user").inc(len(known))
         if partition.closed:
             # Sending is how the worker heard that it was fenced: the users are gone.
             return []
@@ -314,56 +324,38 @@ class Publisher:
     async def publish_defaults(self, partition: InterestPartition) -> None:
         """Make the list of each surface for visitors without events, in a partition's transaction."""
         async with self._still:
-            as_of, view = self._as_of(partition), self._catalogue.view()
+            jobs = [self._jobs.default(partition, surface) for surface in self._settings.surfaces]
             ranked = await asyncio.get_running_loop().run_in_executor(
-                self._rank_thread, self._ranker.default, self.experiments.parameters({}), view
+                self._rank_thread, self._ranker.default, self.experiments.parameters({}), self._catalogue.view()
             )
-        if partition.closed:
-            return
-        lists: dict[str, tuple[int, bytes]] = {}
-        for surface in self._settings.surfaces:
-            cause = Cause("interval")
-            job = _Job(partition, "", surface, cause, partition.next_version(), as_of, {}, {}, 0)
-            made = self._compose(job, ranked, view.fingerprint)
-            partition.owner.send([OutRecord(self._topic, default_key(surface), made.value, partition.partition)])
-            lists[surface] = (job.version, made.value)
-        metrics.LISTS.labels("default").inc(len(lists))
-        await asyncio.get_running_loop().run_in_executor(self._cache_threads, self._cache.write_defaults, lists)
+            self._defaults = frozenset(ranked.item_ids)
+            made = self._jobs.composed(jobs, [ranked] * len(jobs))
+            if not partition.closed:
+                partition.owner.send(
+                    [
+                        OutRecord(self._topic, default_key(one.job.surface), one.value, partition.partition)
+                        for one in made
+                    ]
+                )
+        if not partition.closed:
+            metrics.LISTS.labels("default").inc(len(made))
+            lists = {one.job.surface: (one.job.version, one.value) for one in made}
+            await self.cache_writes.call(self._cache.write_defaults, lists)
+
+    def defaults_hold(self, rows: Iterable[int]) -> bool:
+        """Whether one of these items stood on the default lists when they were made last."""
+        return not self._defaults.isdisjoint(map(self._catalogue.item_id, rows))
 
     # Redis
 
-    def _cache_entry(self, made: _Made) -> CacheEntry:
+    def _cache_entry(self, made: Made) -> CacheEntry:
         buckets: Mapping[str, str] = {key: assigned.variant for key, assigned in made.job.experiments.items()}
         return CacheEntry(made.job.user_id, made.job.surface, made.job.version, made.value, dict(buckets))
 
-    async def _write_cache(self, entries: Sequence[CacheEntry], oldest_ms: Sequence[int]) -> None:
-        """Start a write; wait only while the allowed number of them is under way."""
-        if not entries:
-            return
-        await self._cache_slots.acquire()
-        task = asyncio.get_running_loop().create_task(self._write(entries, oldest_ms))
-        self._cache_tasks.add(task)
-        task.add_done_callback(self._write_ended)
-
-    def _write_ended(self, task: asyncio.Task[None]) -> None:
-        self._cache_tasks.discard(task)
-        self._cache_slots.release()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _LOG.error("cache_write_failed", error=str(error))
-
-    async def _write(self, entries: Sequence[CacheEntry], oldest_ms: Sequence[int]) -> None:
-        result = await asyncio.get_running_loop().run_in_executor(self._cache_threads, self._cache.write, entries)
-        if result.failed:
-            self._owe_cache(entries)
-            return
-        if self._erasures:
-            self._settle(entries)
-        now_ms = self._clock() * 1000
-        for oldest in oldest_ms:
-            metrics.FRESHNESS.observe(max(0.0, now_ms - oldest) / 1000)
-
     def _settle(self, entries: Sequence[CacheEntry]) -> None:
         """Tell the partitions whose erased users Redis holds nothing old of any more: the mark, or a newer list."""
+        if not self._erasures:
+            return
         for entry in entries:
             erasure = self._erasures.get(entry.user_id)
             if erasure is None or entry.version < erasure.version:
@@ -373,33 +365,11 @@ class Publisher:
                 del self._erasures[entry.user_id]
                 erasure.partition.settled(entry.user_id)
 
-    def _owe_cache(self, entries: Sequence[CacheEntry]) -> None:
-        for entry in entries:
-            key = (entry.user_id, entry.surface)
-            known = self._owed.pop(key, None)
-            self._owed[key] = entry if known is None or entry.version > known.version else known
-        while len(self._owed) > _MAX_OWED:
-            self._owed.pop(next(iter(self._owed)))
-        metrics.CACHE_OWED.set(len(self._owed))
-
-    async def retry_cache(self) -> None:
-        """Offer refused lists to Redis again, for ever."""
-        while True:
-            await asyncio.sleep(_RETRY_S)
-            if self._owed:
-                batch = list(self._owed.items())[: self._settings.rank_batch]
-                for key, _ in batch:
-                    del self._owed[key]
-                await self._write_cache([entry for _, entry in batch], [])
-            metrics.CACHE_OWED.set(len(self._owed))
-
     async def write_cards(self, items: Sequence[Item]) -> None:
         """Write item cards for people who look into Redis; a failure is counted and left."""
-        await asyncio.get_running_loop().run_in_executor(self._cache_threads, self._cache.write_cards, items)
+        await self.cache_writes.call(self._cache.write_cards, items)
 
     async def stop(self) -> None:
         """Let writes under way end, and the threads with them."""
-        if self._cache_tasks:
-            await asyncio.wait(self._cache_tasks, timeout=self._settings.redis_timeout_s * 4)
+        await self.cache_writes.stop()
         self._rank_thread.shutdown(wait=False, cancel_futures=True)
-        self._cache_threads.shutdown(wait=False, cancel_futures=True)

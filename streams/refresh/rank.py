@@ -6,22 +6,25 @@ Runs in a thread while the catalogue stands still.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from models.contenders import Rows
 from models.events import Weighing
-from models.listing import make_lists
+from models.listing import STEPS, Lists, make_lists
 from models.neighbours import Scratch
 from models.ranking import RankingParameters
+from models.reranking import Promotions
+from models.striking import strike
 from models.users import Users, nobody
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.view import View
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.events import TYPE_CODES
-from streams.wire.ranked_items import ItemsWriter, Places
+from streams.wire.ranked_items import BOOSTED, PINNED, ItemsWriter, Places
 from streams.wire.recommendations import RankedItem
 
 _NOTHING_LIKED = frozenset({TYPE_CODES["dislikes"], TYPE_CODES["impressions"]})
@@ -52,12 +55,40 @@ class Ranked(NamedTuple):
         return msgspec.json.decode(self.items_json, type=tuple[RankedItem, ...])
 
 
-class Ranker:
-    """Ranks users over one catalogue; used from one thread at a time."""
+class Ranking(NamedTuple):
+    """
+    The lists of n users, and what they are made of.
 
-    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+    Attributes
+    ----------
+    lists
+        As they are published.
+    places
+        (n, size + spare, ...) what stands in them, and behind that what stands by.
+    price_marks
+        (n, size + spare) uint16, of the items.
+
+    """
+
+    lists: list[Ranked]
+    places: Places
+    price_marks: npt.NDArray[np.uint16]
+
+
+class Ranker:
+    """
+    Ranks users over one catalogue; used from one thread at a time.
+
+    Parameters
+    ----------
+    spare
+        How many items stand by behind each list.
+
+    """
+
+    def __init__(self, catalogue: Catalogue, settings: Settings, spare: int = 0) -> None:
         self._catalogue = catalogue
-        self._size = settings.list_size
+        self._size, self._spare = settings.list_size, spare
         self._writer = ItemsWriter()
         self._scratch = Scratch()
         weights = np.array([settings.weights.get(name, 0.0) for name in EVENT_TYPES])
@@ -78,21 +109,57 @@ class Ranker:
             Made beforehand by the thread that gives out rows, where that is another one; None makes it now.
 
         """
+        return self.make(users, view).lists
+
+    def make(self, users: Users, view: View | None = None) -> Ranking:
+        """Return the list of each user with what stands by; parameters are those of `rank`."""
         view = self._catalogue.view() if view is None else view
         dim = view.vectors.shape[1]
         if users.interests.shape[2] != dim:
             users = users._replace(interests=np.zeros((3, len(users.parameters), dim), np.float32))
         table = Rows(view.vectors, view.coded, view.popularity, view.offered, view.order)
         lists = make_lists(
-            users, table, view.related, view.attributes, view.promotions, self._size, self._weighing, self._scratch
-        )
+            users, table, view.related, view.attributes, view.promotions, self._size, self._weighing, self._scratch,
+            self._spare,
+        )  # fmt: skip
+        _tell_promoted(lists, view.promotions, self._size)
         reasons = lists.reasons
         places = Places(lists.items, lists.steps, lists.sources, reasons.items, reasons.kinds, reasons.shares)
-        written = self._writer.write(places, view.names.pool, view.names.at)
-        ids, marks = view.ids, view.attributes.price_marks
-        sizes = (lists.items >= 0).sum(axis=1).tolist()
-        prices = marks[lists.items].tolist() if marks.any() else [[]] * len(written)
-        return [
+        marks = view.attributes.price_marks
+        return self._write(places, marks[lists.items] if len(marks) else np.zeros(lists.items.shape, np.uint16), view)
+
+    def strike(self, places: Places, price_marks: npt.NDArray[np.uint16], view: View) -> Ranking:
+        """Return what lists that were made before become without the items that may be listed no more."""
+        order = strike(places.items, view.offered, self._size)
+        columns = [_at(column, order) for column in (*places, price_marks)]
+        columns[0][order < 0] = -1
+        return self._write(Places(*columns[:-1]), columns[-1], view)
+
+    def _write(self, places: Places, price_marks: npt.NDArray[np.uint16], view: View) -> Ranking:
+        listed = places.items[:, : self._size]
+        written = self._writer.write(places, view.names.pool, view.names.at, self._size)
+        ids = view.ids
+        sizes = (listed >= 0).sum(axis=1).tolist()
+        prices = price_marks[:, : self._size].tolist() if price_marks.any() else [[]] * len(written)
+        lists = [
             Ranked(tuple([ids[item] for item in items[:size]]), items_json, tuple(marked[:size]))
-            for items, items_json, size, marked in zip(lists.items.tolist(), written, sizes, prices, strict=True)
+            for items, items_json, size, marked in zip(listed.tolist(), written, sizes, prices, strict=True)
         ]
+        return Ranking(lists, places, price_marks)
+
+
+def _at(column: npt.NDArray[Any], order: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Return a column (n, k, ...) in another order (n, k)."""
+    return np.ascontiguousarray(
+        np.take_along_axis(column, order.reshape(*order.shape, *[1] * (column.ndim - 2)), axis=1)
+    )
+
+
+def _tell_promoted(lists: Lists, promotions: Promotions, size: int) -> None:
+    """Name the rule as the source of items that stand where they do by it."""
+    if promotions.boosts.any():
+        by = np.rint(promotions.boosts[lists.items] * STEPS)
+        lists.sources[(lists.items >= 0) & (by > 0) & (by > lists.steps)] = BOOSTED
+    if len(pinned := promotions.pinned[:size]):
+        first = lists.items[:, : len(pinned)]
+        lists.sources[:, : len(pinned)][(first >= 0) & (first == pinned)] = PINNED

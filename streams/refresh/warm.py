@@ -10,6 +10,7 @@ import numpy as np
 
 from models.ranking import RankingParameters
 from models.scan import SAMPLED_FROM
+from models.users import nobody
 from streams.catalogue.matrix import Catalogue
 from streams.interests import warm as interests
 from streams.refresh.rank import Ranker
@@ -18,16 +19,18 @@ from streams.wire.items import Item
 
 
 def warm() -> None:
-    """Fold, gather and rank in a slab and a catalogue of its own: that calls every compiled function."""
+    """Fold, gather, rank and strike in a slab and a catalogue of its own: that calls every compiled function."""
     interests.warm()
     catalogue = Catalogue(dim=1)
     # So many that a search begins with some of them.
     for number in range(SAMPLED_FROM):
         catalogue.upsert_item(Item(f"i{number}"))
     catalogue.set_vector("i0", np.ones(1, np.float32))
-    ranker = Ranker(catalogue, Settings())
+    settings, view = Settings(), catalogue.view()
+    ranker = Ranker(catalogue, settings, settings.spare_items)
     ranker.default()
-    ranker.default(RankingParameters(steadiness=1.0))
+    ranking = ranker.make(nobody(catalogue.dim, RankingParameters(steadiness=1.0)), view)
+    ranker.strike(ranking.places, ranking.price_marks, view)
 
 
 if __name__ == "__main__":

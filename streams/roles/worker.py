@@ -43,7 +43,8 @@ _FETCH_PAUSE_S = 0.010
 _RULES_WATCH_S = 1.0
 #: Cards written to Redis in one go.
 _CARDS = 500
-#: The worker that owns this partition makes what there is once: default lists, item cards, dead letters of rules.
+#: The worker that owns this partition makes what there is once: default lists, item cards, dead letters of rules, and
+#: what front ends are told of blocked items.
 _SINGLE = 0
 
 
@@ -101,7 +102,9 @@ class Worker:
             await asyncio.sleep(0.02)
         runtime.spawn(_watch(follower))
         runtime.spawn(self._publisher.run())
-        runtime.spawn(self._publisher.retry_cache())
+        runtime.spawn(self._publisher.search.run())
+        runtime.spawn(self._publisher.blocked.run(self._single))
+        runtime.spawn(self._publisher.cache_writes.retry())
         runtime.spawn(self._do_single_things())
         runtime.spawn(self._pass_time())
         if self._settings.ranking_file is not None:
@@ -123,15 +126,17 @@ class Worker:
     async def _apply(self, records: list[CatalogueRecord]) -> None:
         """Change the catalogue; users whose items got their vector are ranked again."""
         applied: Applied = await self._publisher.apply(records)
+        self._publisher.blocked.tell(applied.withheld, applied.released)
         for told in applied.experiments:
             self._publisher.experiments = self._publisher.experiments.told(told.key, told.value)
-        partitions = self._work()
         if applied.vectors:
-            for partition in partitions:
+            for partition in self._work():
                 partition.vectors_came(applied.vectors)
-        single = next((partition for partition in partitions if partition.partition == _SINGLE), None)
+        single = self._single()
         if single is None:
             return
+        if self._publisher.defaults_hold(applied.closed):
+            await self._publisher.publish_defaults(single)
         if applied.refused:
             single.owner.send([self._dead_letter(letter) for letter in applied.refused])
         if applied.cards:
@@ -170,13 +175,15 @@ class Worker:
             if owner.state == "live" and isinstance(owner.work, InterestPartition)
         ]
 
+    def _single(self) -> InterestPartition | None:
+        """Return the partition whose owner makes what there is once, if it is here."""
+        return next((partition for partition in self._work() if partition.partition == _SINGLE), None)
+
     async def _do_single_things(self) -> None:
         """Whoever owns partition 0 keeps the default lists fresh and, when it takes the partition, writes all cards."""
         carded: Owner | None = None
         while True:
-            for partition in self._work():
-                if partition.partition != _SINGLE:
-                    continue
+            if (partition := self._single()) is not None:
                 if partition.owner is not carded:
                     carded = partition.owner
                     await self._write_all_cards()

@@ -6,6 +6,7 @@ Ids hold no control characters (`streams.wire.limits`), so that a quote and a ba
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,8 +22,13 @@ Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 
 #: What carries an item: the user's interest, its popularity, nothing but that there was room, what goes with the items
-#: of the newest events, what follows them in sessions, that the user comes back to it, or what goes with all of it.
-SOURCES: Final = ("interest", "popular", "catalogue", "neighbours", "followers", "repeat", "history")
+#: of the newest events, what follows them in sessions, that the user comes back to it, what goes with all of it; or a
+#: rule of the shop: the item's slot, or more than half of what it is worth.
+SOURCES: Final = (
+    "interest", "popular", "catalogue", "neighbours", "followers", "repeat", "history", "pinned", "boosted",
+)  # fmt: skip
+PINNED: Final = SOURCES.index("pinned")
+BOOSTED: Final = SOURCES.index("boosted")
 #: Scores are written with five places behind the point, shares with four.
 SCORE_PLACES: Final = 5
 SHARE_PLACES: Final = 4
@@ -34,7 +40,7 @@ _FIRST_BYTES: Final = 65_536
 
 class Places(NamedTuple):
     """
-    The places of n lists of at most k items, best first.
+    The places of n lists of at most k items, best first, and of what stands by behind them.
 
     Attributes
     ----------
@@ -55,6 +61,13 @@ class Places(NamedTuple):
     event_items: Int32
     event_kinds: UInt8
     event_shares: Int64
+
+    def only(self, chosen: Sequence[int] | Int64) -> Places:
+        """Return some of the lists, copied."""
+        return Places(
+            self.items[chosen], self.scores[chosen], self.sources[chosen], self.event_items[chosen],
+            self.event_kinds[chosen], self.event_shares[chosen],
+        )  # fmt: skip
 
 
 class _Texts(NamedTuple):
@@ -87,12 +100,14 @@ class ItemsWriter:
     def __init__(self) -> None:
         self._out = np.empty(_FIRST_BYTES, np.uint8)
 
-    def write(self, places: Places, pool: Bytes, at: Int64) -> list[bytes]:
+    def write(self, places: Places, pool: Bytes, at: Int64, size: int) -> list[bytes]:
         """
         Return the JSON array of each list.
 
         Parameters
         ----------
+        size
+            Items of a list; places behind are not written.
         pool, at
             The UTF-8 of item row r is `pool[at[r]:at[r + 1]]`.
 
@@ -101,7 +116,7 @@ class ItemsWriter:
         written: list[bytes] = []
         ends = np.zeros(count, np.int64)
         while (first := len(written)) < count:
-            done = _write(places, pool, at, first, self._out, ends, _WORDS, _SOURCE_NAMES, _TYPE_NAMES)
+            done = _write(places, pool, at, size, first, self._out, ends, _WORDS, _SOURCE_NAMES, _TYPE_NAMES)
             begin = 0
             for end in ends[first:done].tolist():
                 written.append(self._out[begin:end].tobytes())
@@ -113,18 +128,18 @@ class ItemsWriter:
 
 @compiled
 def _write(
-    places: Places, pool: Bytes, at: Int64, first: int, out: Bytes, ends: Int64, words: _Texts, sources: _Texts,
-    kinds: _Texts,
+    places: Places, pool: Bytes, at: Int64, size: int, first: int, out: Bytes, ends: Int64, words: _Texts,
+    sources: _Texts, kinds: _Texts,
 ) -> int:  # fmt: skip
     """Write lists from `first` on, one behind another; return how many are done, as the next one may not fit."""
     end = 0
-    size, events = places.items.shape[1], places.event_items.shape[2]
+    events = places.event_items.shape[2]
     for user in range(first, len(places.items)):
         if end + 2 + size * (_ITEM_BYTES + events * _EVENT_BYTES) > len(out):
             return user
         out[end] = ord("[")
         end += 1
-        for rank in range(size):
+        for rank in range(min(size, places.items.shape[1])):
             item = places.items[user, rank]
             if item < 0:
                 break

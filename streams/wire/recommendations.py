@@ -45,7 +45,12 @@ class Assigned(msgspec.Struct, frozen=True, gc=False):
 
 
 class Trigger(msgspec.Struct, frozen=True, gc=False):
-    """What made this list: an `event`, a `restore`, a `catalogue` change or the `interval` of a default list."""
+    """
+    What made this list.
+
+    An `event`, a `restore`, a `catalogue` change, the `interval` of a default list, or `rules`: something on the list
+    before may be listed no more, by a rule of the shop or for want of stock.
+    """
 
     kind: str
     topic: str = ""
@@ -55,7 +60,12 @@ class Trigger(msgspec.Struct, frozen=True, gc=False):
 
 
 class AsOf(msgspec.Struct, frozen=True, gc=False):
-    """What the list has seen: consumed offsets of its partition by topic, and the catalogue's revisions."""
+    """
+    What the list has seen: consumed offsets of its partition by topic, and the catalogue's revisions.
+
+    Where something was struck from a list, `offsets`, `catalogue` and `signals` say when it was ranked, and `rules` by
+    which rules and stock it stands.
+    """
 
     offsets: dict[str, int]
     catalogue: int = 0

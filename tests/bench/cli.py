@@ -198,6 +198,19 @@ def ranking(
 
 
 @app.command()
+def strikes(
+    *,
+    users: Annotated[int, typer.Option(min=6_000, help="Users whose lists hold the item.")] = 20_000,
+    json_file: JsonFile = None,
+    page: Page = False,
+) -> None:
+    """From a block record to lists in Redis without the item, of 5,000 users and of all."""
+    from tests.bench.strikes import measure  # noqa: PLC0415 -- so that --help is quick
+
+    finish("strikes", "Items struck from lists", measure(users), {}, json_file, page=page)
+
+
+@app.command()
 def restore(
     users: Users = 1_000_000, events: Events = 10_000_000, json_file: JsonFile = None, *, page: Page = False
 ) -> None:

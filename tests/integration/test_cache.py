@@ -130,14 +130,50 @@ def test_every_key_expires_and_has_the_namespace(cache: ListCache, server: Local
     """No key without a life, none outside the prefix."""
     cache.write([entry(5), entry(6, surface="cart")])
     cache.write_defaults({"home": (1, entry(1).value)})
+    cache.write_all_blocked({"i1": "recall"}, 1)
     assert cache.write_cards([Item("i1", title="Mug", price=3.5)]) == CacheResult(1, 0, 0)
     with redis.Redis.from_url(server.url) as client:
         keys = sorted(key.decode() for key in client.scan_iter())
-        expected = ["ab:u", "item:i1", "rec-default:home", "rec:u", "rec@cart:u"]
+        expected = ["ab:u", "blocked", "item:i1", "rec-default:home", "rec:u", "rec@cart:u"]
         assert [f"shop:freshet:{name}" for name in expected] == keys
         assert all(3590 <= client.ttl(key) <= 3600 for key in keys)
         card = orjson.loads(client.get("shop:freshet:item:i1") or b"")
         assert card == {"item_id": "i1", "title": "Mug", "price": 3.5, "in_stock": True}
+
+
+def test_what_is_blocked_is_told(cache: ListCache) -> None:
+    """All of it takes the place of what was told before, changes come and go, and any id is told as it is."""
+    many = {f"i{number}": "recall" for number in range(1_200)} | {"_version": "recall", 'a "b"': "out_of_stock"}
+    assert cache.write_all_blocked({"old": "recall", "i1": "another"}, 1).failed == 0
+    assert cache.write_all_blocked(many, 2).failed == 0
+    assert many == cache.blocked()
+    assert cache.write_blocked({"i1": "", "new": "recall"}, 3).failed == 0
+    expected = many | {"new": "recall"}
+    del expected["i1"]
+    assert expected == cache.blocked()
+
+
+def test_an_older_owner_blocks_and_releases_nothing(cache: ListCache) -> None:
+    """Who was fenced and does not know it changes nothing any more, not even where nothing is blocked."""
+    cache.write_all_blocked({"i1": "recall"}, 7)
+    for version in (5, 6):
+        assert cache.write_blocked({"i1": "", "i2": "recall"}, version) == CacheResult(0, 1, 0)
+        assert cache.write_all_blocked({}, version) == CacheResult(0, 1, 0)
+    assert {"i1": "recall"} == cache.blocked()
+    cache.write_all_blocked({}, 8)
+    assert cache.write_blocked({"i1": "recall"}, 7) == CacheResult(0, 1, 0)
+    assert {} == cache.blocked()
+
+
+def test_what_is_blocked_lives_on(cache: ListCache, server: LocalRedis) -> None:
+    """Each write gives the key its whole life again while something is blocked; after that a short one."""
+    with redis.Redis.from_url(server.url) as client:
+        cache.write_blocked({"i1": "recall"}, 1)
+        client.expire(cache.blocked_key, 5)
+        cache.write_all_blocked({"i1": "recall"}, 2)
+        assert client.ttl(cache.blocked_key) > 3_000
+        cache.write_blocked({"i1": ""}, 3)
+        assert 0 < client.ttl(cache.blocked_key) <= 3_600
 
 
 def test_flushed_scripts_are_loaded_again(cache: ListCache, server: LocalRedis) -> None:

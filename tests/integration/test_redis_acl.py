@@ -51,6 +51,9 @@ def test_worker_can_do_its_work(server: LocalRedis) -> None:
     assert (written.written, written.failed) == (1, 0)
     assert cache.write_defaults({"home": (7, value)}).failed == 0
     assert cache.write_cards([Item("318", title="Mug")]).failed == 0
+    assert cache.write_all_blocked({"318": "recall"}, 7).failed == 0
+    assert cache.write_blocked({"318": "", "50": "recall"}, 8).failed == 0
+    assert cache.blocked() == {"50": "recall"}
     assert cache.get("42", "home") == value
     assert cache.get_default("home") == value
     assert cache.buckets("42") == {"freshness": "control"}
@@ -81,6 +84,7 @@ def test_shop_only_reads(server: LocalRedis) -> None:
     """The shop's user reads lists and writes none."""
     with connect(settings_of(server, "shop")) as client:
         assert client.get("freshet:rec:nobody") is None
+        assert client.hmget("freshet:blocked", ["318"]) == [None]
         with pytest.raises(redis.exceptions.NoPermissionError):
             client.set("freshet:rec:42", "forged")
 

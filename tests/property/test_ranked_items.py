@@ -70,7 +70,7 @@ def places_of(names: ItemIds, made: list[list[RankedItem]]) -> Places:
 def test_the_json_reads_back_as_the_items(made: tuple[ItemIds, list[list[RankedItem]]]) -> None:
     """Ids of any kind, scores of either sign and shares are read as the very values that were written."""
     names, expected = made
-    written = ItemsWriter().write(places_of(names, expected), names.names.pool, names.names.at)
+    written = ItemsWriter().write(places_of(names, expected), names.names.pool, names.names.at, 20)
     assert expected == [msgspec.json.decode(one, type=list[RankedItem]) for one in written]
 
 
@@ -81,7 +81,7 @@ def test_more_lists_than_the_buffer_holds() -> None:
     place = RankedItem("x" * MAX_ID_BYTES, 1, 0.5, "interest", (Because("x" * MAX_ID_BYTES, "clicks", 1.0),) * 3)
     columns = places_of(names, [[place]] * 100)
     wide = Places._make(np.repeat(column, 20, axis=1) for column in columns)
-    written = ItemsWriter().write(wide, names.names.pool, names.names.at)
+    written = ItemsWriter().write(wide, names.names.pool, names.names.at, 20)
     assert [20] * 100 == [len(msgspec.json.decode(one)) for one in written]
 
 

@@ -27,6 +27,10 @@ class Owed:
         del partition
         self.causes[user_id] = cause
 
+    def took(self, partition: InterestPartition) -> None:
+        """Look after nothing."""
+        del partition
+
     def forget(self, partition: InterestPartition) -> None:
         """Forget all."""
         del partition

@@ -90,6 +90,10 @@ class Lists:
         del partition
         self.owed[user_id] = cause
 
+    def took(self, partition: InterestPartition) -> None:
+        """Look after nothing."""
+        del partition
+
     def forget(self, partition: InterestPartition) -> None:
         """Owe nothing."""
         del partition

@@ -118,7 +118,7 @@ def test_redis_is_told_until_it_has_heard(bench: Bench) -> None:
         bench.cache.away = True
         bench.partition.fold(click(1, NOW_MS), request(1, NOW_MS + 5))
         bench.partition.commit()
-        retrying = asyncio.create_task(bench.publisher.retry_cache())
+        retrying = asyncio.create_task(bench.publisher.cache_writes.retry())
         await asyncio.sleep(0.8)
 
         assert [] == bench.cache.written
