@@ -36,7 +36,7 @@ def co_occurrences(histories: npt.NDArray[np.int32], items: int) -> Floats:
     Parameters
     ----------
     histories
-        (users, w) int32, distinct items of each user; -1 where there is none.
+        (users, w) int32, distinct items of each user; -1 where there is none. Those from `items` on are not counted.
 
     >>> co_occurrences(np.array([[0, 1], [1, -1]], np.int32), 2).tolist()
     [[1.0, 1.0], [1.0, 2.0]]
@@ -51,11 +51,11 @@ def _count_pairs(histories: npt.NDArray[np.int32], gram: Floats) -> None:
     for user in range(histories.shape[0]):
         for first in range(histories.shape[1]):
             item = histories[user, first]
-            if item < 0:
+            if not 0 <= item < len(gram):
                 continue
             for second in range(histories.shape[1]):
                 other = histories[user, second]
-                if other >= 0:
+                if 0 <= other < len(gram):
                     gram[item, other] += 1.0
 
 

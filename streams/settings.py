@@ -214,8 +214,15 @@ class Settings(BaseSettings):
     neighbours_max_items: int = Field(
         8_000,
         ge=2,
+        le=200_000,
+        description="Items in a fit, the most met ones.",
+    )
+    neighbours_dense_items: int = Field(
+        20_000,
+        ge=0,
         le=30_000,
-        description="Items in a fit, the most met ones; takes 8 bytes for each pair of them while it runs.",
+        description="A fit of at most so many items takes 8 bytes for each pair of them while it runs; one of more "
+        "fits each item on the 200 that explain it best, in half a gigabyte at 100,000 items.",
     )
     neighbours_regularisation: float = Field(
         100.0, gt=0, description="The greater, the more histories it takes to believe that two items go together."

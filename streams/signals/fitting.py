@@ -20,7 +20,7 @@ import structlog
 import torch
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from models import ease
+from models import ease, local_ease
 from streams import metrics
 from streams.errors import DependencyError, FreshetError, RecordFormatError
 from streams.kafka.bulk_read import reader
@@ -44,6 +44,8 @@ _NICE = 19
 #: A fit by drift comes no sooner than this share of the interval after the last.
 _SOONEST = 0.1
 _DECIMALS = 6
+#: Items that each one is fitted on where the inverse would be too large. A year of groceries needs no 400.
+_SUPPORT = 200
 
 
 class Fit(NamedTuple):
@@ -77,8 +79,8 @@ def fit_histories(histories: Histories, settings: Settings, partitions: int) -> 
     """
     Fit the weights of what is held now: the items that most users met, at most `neighbours_max_items`.
 
-    The inverse is dense; beyond that many items only those most met have fitted neighbours, the others have the
-    followers alone.
+    Up to `neighbours_dense_items` by a dense inverse, beyond by a system of equations for each item. Items that are not
+    among the most met have followers alone.
 
     Raises
     ------
@@ -87,8 +89,11 @@ def fit_histories(histories: Histories, settings: Settings, partitions: int) -> 
 
     """
     ids, matrix = histories.matrix(settings.neighbours_max_items)
-    gram = ease.co_occurrences(matrix, len(ids))
-    weights = ease.fit(gram, settings.neighbours_regularisation, MAX_NEIGHBOURS)
+    regularisation = settings.neighbours_regularisation
+    if len(ids) <= settings.neighbours_dense_items:
+        weights = ease.fit(ease.co_occurrences(matrix, len(ids)), regularisation, MAX_NEIGHBOURS)
+    else:
+        weights = local_ease.fit_local(matrix, len(ids), regularisation, _SUPPORT, MAX_NEIGHBOURS)
     return Fit(ids, item_partitions(ids, partitions), weights)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models import ease
+from models import local_ease
 from models.heavy_hitters import HeavyHitters
 from streams.signals.histories import Histories
 from streams.signals.popularity import Popularity
@@ -24,7 +24,7 @@ def warm() -> None:
     hitters.restore(0, hitters.counted(0))
     histories = Histories(1)
     histories.add(item_events([ItemEvent(1, "i", click, 1)]), np.ones(1, np.bool_))
-    ease.co_occurrences(histories.matrix(1).histories, 1)
+    local_ease.fit_local(histories.matrix(1).histories, 1, 1.0, 1, 1)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,20 @@ def test_a_fit_knows_what_goes_together() -> None:
     assert all(weight > 0 for place in range(5) for _, weight in fit.neighbours(place))
 
 
+def test_a_fit_of_many_items_needs_no_dense_inverse() -> None:
+    """Beyond the limit each item is fitted by itself: on all others here, so with the same weights."""
+    fitter = Fitter(SETTINGS, 3)
+    fitter.take(told([*clicks(range(40), "a", "b", "c"), *clicks(range(40, 80), "d", "e")]))
+    dense, local = (
+        fit_histories(fitter.histories, SETTINGS.model_copy(update={"neighbours_dense_items": limit}), 3)
+        for limit in (5, 4)
+    )
+
+    assert dense.ids == local.ids
+    for place in range(5):
+        assert dict(dense.neighbours(place)) == pytest.approx(dict(local.neighbours(place)), abs=1e-4)
+
+
 def test_a_fit_is_due_at_the_end_by_time_and_by_drift() -> None:
     """First when all was read; then at the interval if anything is new; sooner if much is, but not at once."""
     clock = Clock()
