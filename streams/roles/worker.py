@@ -38,7 +38,7 @@ _WATCH_S = 0.5
 #: How often the file of ranking parameters is looked at.
 _RANKING_WATCH_S = 5.0
 #: A part of what a list may take, and long enough to bring a handful of records together at a thousand a second.
-_FETCH_PAUSE_S = 0.010
+_FETCH_PAUSE_S = 0.007
 #: How late a rule of the shop may begin or end where nothing else is told of items.
 _RULES_WATCH_S = 1.0
 #: Cards written to Redis in one go.
