@@ -2,12 +2,13 @@
 From owed users to encoded lists, in process and on one core: gather, rank, explain, write; without Kafka and Redis.
 
 Every user has 60 recent events, every item 64 fitted neighbours and 64 followers, and each list 20 items with up to
-three reasons. What is measured is what
+three reasons, with or without the items that stand by behind them. What is measured is what
 `streams.refresh.publish` does for a batch, but for sending it.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -71,13 +72,14 @@ class _Shop:
         for start in range(0, len(events), _FOLDED_AT_ONCE):
             self.slab.fold(batch_of(events[start : start + _FOLDED_AT_ONCE]))
         self._vectors = InterestVectors(self.slab)
-        self._ranker = Ranker(self.catalogue, settings)
+        self._rankers = {spare: Ranker(self.catalogue, settings, spare) for spare in (0, settings.spare_items)}
 
-    def lists(self, users: Sequence[int]) -> list[bytes]:
-        """Return the JSON of the lists of users."""
+    def lists(self, users: Sequence[int], spare: int) -> list[bytes]:
+        """Return the JSON of the lists of users, behind which `spare` items stand by."""
         user_ids = [job.user_id(user) for user in users]
         rows = np.array([self.slab.row(user_id) for user_id in user_ids], np.int64)
         asked = self._vectors.users(rows, [RankingParameters()] * len(rows))
+        lists = self._rankers[spare].rank(asked)
         return [
             compose(
                 ranked, user_id=user_id, surface="home", partition=0, version=1, generated_at_ms=ts_ms,
@@ -85,30 +87,31 @@ class _Shop:
                 as_of=AsOf({"clicks": 1}), experiments={}, trigger=Trigger("event"), events_applied=applied,
             ).encode()
             for ranked, user_id, ts_ms, applied in zip(
-                self._ranker.rank(asked), user_ids, asked.now_ms.tolist(), self.slab.events_applied(rows), strict=True
+                lists, user_ids, asked.now_ms.tolist(), self.slab.events_applied(rows), strict=True
             )
         ]  # fmt: skip
 
 
 def measure(items: Sequence[int]) -> list[dict[str, Any]]:
-    """Return a row for each size of catalogue and of batch."""
+    """Return a row for each size of catalogue and of batch, without and with spare items."""
     random = np.random.default_rng(2)
     rows = []
     for count in items:
         shop = _Shop(count)
-        for batch in BATCHES:
-            shop.lists(range(batch))
+        for batch, spare in itertools.product(BATCHES, (0, Settings().spare_items)):
+            shop.lists(range(batch), spare)
             took_s = []
             for _ in range(_ROUNDS):
                 users = random.choice(_USERS, batch, replace=False).tolist()
                 started = time.perf_counter()
-                made = shop.lists(users)
+                made = shop.lists(users, spare)
                 took_s.append(time.perf_counter() - started)
             median_s = float(np.median(took_s))
             rows.append(
                 {
                     "items": count,
                     "batch": batch,
+                    "spare": spare,
                     "ms": round(median_s * 1000, 2),
                     "users_per_s": round(batch / median_s),
                     "list_bytes": len(made[0]),

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.reasons import MAX_REASONS
-from models.reranking import RerankParameters
+from models.reranking import Promotions, RerankParameters
 from models.striking import strike
 from streams.refresh.shelf import Origin, Shelf
 from streams.refresh.strikes import Strikes
 from streams.wire.ranked_items import Places
 from streams.wire.recommendations import AsOf
-from tests.support.pools import World
+from tests.support.pools import World, list_before
 
 ITEMS = 24
 SEEDS = st.integers(0, 2**32 - 1)
@@ -68,6 +68,35 @@ def test_any_spare_may_take_any_place_within_the_caps(seed: int, cap: int, gone:
     for values in (world.attributes.brands[listed], world.attributes.categories[listed]):
         counted = np.bincount(values[values >= 0], minlength=1)
         assert order.beyond[0] or counted.max() <= cap
+
+
+@given(
+    SEEDS,
+    st.builds(
+        RerankParameters,
+        mmr=st.sampled_from([0.0, 0.4]),
+        dpp=st.sampled_from([0.0, 0.4]),
+        calibration=st.sampled_from([0.0, 0.3]),
+        brand_cap=st.sampled_from([0.0, 2.0]),
+        category_cap=st.sampled_from([0.0, 3.0]),
+        price_share=st.sampled_from([0.0, 0.6]),
+        steadiness=st.sampled_from([0.0, 0.5, 1.0]),
+    ),
+    st.booleans(),
+)
+def test_what_stands_by_changes_nothing_of_the_list(seed: int, asked: RerankParameters, moved: bool) -> None:  # noqa: FBT001
+    """A list is the same with and without spares, whatever is asked for: so it is the evaluated one."""
+    world = World(seed, 30)
+    before = list_before(world.random.choice(world.pool.rows[0], 10, replace=False).tolist(), moved=moved)
+    pinned = np.array([world.pool.rows[0][3], -1, world.pool.rows[0][20]], np.int32)
+    promotions = Promotions(pinned, world.random.choice([0.0, 0.1], 60).astype(np.float32))
+    with_spares, without = (
+        world.rerank(10, spare=spare, asked=asked, previous=before, promotions=promotions) for spare in (10, 0)
+    )
+    assert without.places[0].tolist() == with_spares.places[0, :10].tolist()
+    spares = [place for place in with_spares.places[0, 10:].tolist() if place >= 0]
+    assert not set(spares) & set(without.places[0].tolist())
+    assert len(spares) == len(set(spares))
 
 
 class Lists:
