@@ -322,7 +322,8 @@ class Pipeline:
             if place not in faults:
                 self._seen.put(job.item_id, job.content_hash, shop=job.record.shop)
         self._watermark.finish(settled)
-        self._keep_pace(sum(batch.lengths), batch.seconds)
+        if batch.jobs[0].bulk:
+            self._keep_pace(sum(batch.lengths), batch.seconds)
         metrics.ENCODER_TOKENS.labels("text").inc(sum(batch.lengths))
         metrics.ENCODER_TOKENS.labels("padding").inc(padding_tokens(batch.lengths))
         failed = sum(place in faults for place, _ in jobs)
@@ -330,7 +331,7 @@ class Pipeline:
         metrics.ENCODED.labels("failed").inc(failed)
 
     def _keep_pace(self, tokens: int, seconds: float) -> None:
-        """Take note of the device's pace; what a small batch takes is its start."""
+        """Take note of the device's pace in bulk batches; what a small one takes is its start."""
         if tokens >= _BULK_TOKENS[1]:
             pace = tokens / max(seconds, 1e-6)
             self._tokens_per_s = (self._tokens_per_s + pace) / 2 if self._tokens_per_s else pace
