@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import ModelError
+from models.images import Preprocessing, read_preprocessing
 
-Pooling = Literal["mean", "cls", "lasttoken"]
+#: `projection` is the model's own: CLIP projects the state of the closing token.
+Pooling = Literal["mean", "cls", "lasttoken", "projection"]
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
@@ -27,8 +29,8 @@ _REQUIRED = (CONFIG, TOKENIZER, WEIGHTS)
 
 #: Encoders, and decoders that serve as such, that transformers implements itself, without code from the folder.
 ARCHITECTURES = frozenset({
-    "albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "ernie", "llama", "mistral", "modernbert",
-    "mpnet", "nomic_bert", "qwen2", "qwen3", "roberta", "xlm-roberta",
+    "albert", "bert", "camembert", "clip", "deberta-v2", "distilbert", "electra", "ernie", "llama", "mistral",
+    "modernbert", "mpnet", "nomic_bert", "qwen2", "qwen3", "roberta", "xlm-roberta",
 })  # fmt: skip
 
 #: Architectures whose first position id is padding_idx + 1, so that two positions are never used.
@@ -48,6 +50,14 @@ _MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 
 #: What models call the prompt of the texts that are looked for, in sentence-transformers' order.
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+
+#: The architecture with a tower for texts and one for images, and what its configuration leaves out when it is so.
+_CLIP = "clip"
+_CLIP_DIM = 512
+_CLIP_MAX_TOKENS = 77
+_CLIP_IMAGE_SIZE = 224
+#: Where the steps before the image tower are told: old releases of transformers, and new ones.
+_PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 #: A JSON file of a model is a few KB (label maps included); the tokenizer is read by its own parser.
 _MAX_JSON_BYTES = 4 << 20
@@ -77,6 +87,8 @@ class ModelFolder:
         Stands before every text.
     lower_case
         Whether texts are written in lower case first.
+    preprocessing
+        What becomes of images before the model; None of a model that takes none.
     weights_sha256, tokenizer_sha256
         Hashes of the two files that decide what a vector is, lower-case hex.
 
@@ -90,6 +102,7 @@ class ModelFolder:
     full_dim: int
     prompt: str
     lower_case: bool
+    preprocessing: Preprocessing | None
     weights_sha256: str
     tokenizer_sha256: str
 
@@ -139,7 +152,7 @@ def load_spec(
     full_dim = _dim(config, path)
     if dim > full_dim:
         raise ModelError(f"vectors of {path} have {full_dim} elements, of which {dim} cannot be kept")
-    pooling, pools_prompt = _pooling(path)
+    pooling, pools_prompt = _pooling(path, config["model_type"])
     prompt = _own_prompt(path) if prompt is None else prompt
     if prompt and not pools_prompt:
         raise ModelError(f"{path} leaves its prompt out of the pooling, which Freshet does not do; set no prompt")
@@ -152,9 +165,27 @@ def load_spec(
         full_dim=full_dim,
         prompt=prompt,
         lower_case=_lower_case(path),
+        preprocessing=_preprocessing(path, config),
         weights_sha256=weights_sha256,
         tokenizer_sha256=_sha256(path / TOKENIZER),
     )
+
+
+def preprocessing_of(folder: ModelFolder) -> Preprocessing:
+    """
+    Return the steps before the image tower of a folder that takes images.
+
+    Raises
+    ------
+    ModelError
+        When it takes none, or does not say the steps.
+
+    """
+    if folder.preprocessing is not None:
+        return folder.preprocessing
+    if folder.architecture != _CLIP:
+        raise ModelError(f"the model in {folder.path} is of {folder.architecture!r} and takes no images")
+    raise ModelError(f"{folder.path} has no {_PREPROCESSORS[0]}, which says how images are prepared")
 
 
 def _require_files(path: Path) -> None:
@@ -236,8 +267,10 @@ def _refuse_keys(value: Any, path: Path) -> None:
             _refuse_keys(inner, path)
 
 
-def _pooling(path: Path) -> tuple[Pooling, bool]:
+def _pooling(path: Path, architecture: str) -> tuple[Pooling, bool]:
     """Return the pooling, and whether it takes in the prompt's tokens."""
+    if architecture == _CLIP:
+        return "projection", True
     folder = "1_Pooling"
     if (path / "modules.json").exists():
         modules = _read_json(path / "modules.json")
@@ -290,9 +323,33 @@ def _lower_case(path: Path) -> bool:
     return file.exists() and _read_json(file).get("do_lower_case") is True
 
 
+def _preprocessing(path: Path, config: dict[str, Any]) -> Preprocessing | None:
+    """Return the steps before the image tower; None where there is no such tower or nothing says them."""
+    if config["model_type"] != _CLIP:
+        return None
+    size = _part(config, "vision_config").get("image_size", _CLIP_IMAGE_SIZE)
+    if not isinstance(size, int) or size < 1:
+        raise ModelError(f"{path / CONFIG} gives the size of images as {size!r}, which is not known")
+    # Read here as data and never by transformers, so its keys can make nothing run.
+    for file in (path / name for name in _PREPROCESSORS):
+        if file.exists():
+            steps = _read_json(file)
+            inner = steps.get("image_processor", steps) if isinstance(steps, dict) else steps
+            return read_preprocessing(inner, size, file)
+    return None
+
+
+def _part(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the configuration of one tower; what is missing has its default."""
+    part = config.get(name)
+    return part if isinstance(part, dict) else {}
+
+
 def _max_tokens(path: Path, config: dict[str, Any]) -> int:
     limits = []
     positions = config.get("max_position_embeddings")
+    if config["model_type"] == _CLIP:
+        positions = _part(config, "text_config").get("max_position_embeddings", _CLIP_MAX_TOKENS)
     if isinstance(positions, int):
         limits.append(positions - 2 if config["model_type"] in _OFFSET_POSITIONS else positions)
     if (path / "sentence_bert_config.json").exists():
@@ -306,8 +363,10 @@ def _max_tokens(path: Path, config: dict[str, Any]) -> int:
 
 
 def _dim(config: dict[str, Any], path: Path) -> int:
-    # DistilBERT calls it `dim`.
-    dim = config.get("hidden_size", config.get("dim"))
+    if config["model_type"] == _CLIP:
+        dim = config.get("projection_dim", _CLIP_DIM)
+    else:  # DistilBERT calls it `dim`
+        dim = config.get("hidden_size", config.get("dim"))
     if not isinstance(dim, int) or not 1 <= dim <= 65_535:
-        raise ModelError(f"{path / CONFIG} does not say the size of its vectors (hidden_size)")
+        raise ModelError(f"{path / CONFIG} does not say the size of its vectors")
     return dim

@@ -1,33 +1,31 @@
 """
-Texts to unit vectors with one transformers model on one device.
+Texts, and images where the model takes them, to unit vectors with one transformers model on one device.
 
 The caller decides when to encode and what becomes of the vectors; here a batch is tokenised, padded within a token
-budget, run, pooled in float32 and checked row by row. One bad text costs that text, never the batch.
+budget, run, pooled in float32 and checked row by row. One bad text or image costs that one, never the batch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from tokenizers import Encoding
 
-from models.artifact import ModelFolder
+from models.artifact import ModelFolder, preprocessing_of
 from models.batching import plan_batches, smallest_saturating
 from models.errors import ModelError
-from models.loading import device_of, first_line, load_model, load_tokenizer
+from models.faults import UNIT_TOLERANCE, Encoded, Tokenized, is_out_of_memory, run_batches, tokenize_each, usable
+from models.fingerprint import fingerprint
+from models.images import canary_images
+from models.loading import device_of, first_line, load_tokenizer
+from models.network import Network
 from models.precision import CANARIES, Precision, Trial, choose, try_out
-from models.text import TEMPLATE_VERSION
-
-#: fp32, fp16 and bf16 agree to a cosine of 0.999 and better, so their vectors are one space: a GPU and a CPU worker
-#: may share a fingerprint. An integer precision would not and gets a class of its own.
-PRECISION_CLASS = "float"
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -43,52 +41,23 @@ _GPU_BATCH_TOKENS = (4_096, 262_144)
 _TRIAL_LENGTH = 32
 _TRIAL_ROUNDS = 3
 
+#: An image is some hundred tokens of a larger tower: a few fill the cores of a CPU.
+_CPU_BATCH_IMAGES = 8
+#: Where the search for a GPU's budget of images begins and ends.
+_GPU_BATCH_IMAGES = (16, 1_024)
+
 #: Encoded at start and again after any fault: tells a bad text from a broken model or device.
 _CANARIES = ("a blue ceramic mug", "canary")
-
-#: float32 normalisation is exact to about 1e-7; anything further off is not a unit vector.
-_UNIT_TOLERANCE = 1e-3
-
-
-class Encoded(NamedTuple):
-    """
-    Vectors of a batch, in the order of its texts.
-
-    Attributes
-    ----------
-    vectors
-        (n, dim) float32, unit rows; the row of a fault is zero.
-    faults
-        Position of a text without a usable vector, to the reason.
-
-    """
-
-    vectors: npt.NDArray[np.float32]
-    faults: dict[int, str]
-
-
-class Tokenized(NamedTuple):
-    """
-    Token ids of texts, in their order.
-
-    Attributes
-    ----------
-    tokens
-        Of each text, special tokens included, at most `max_tokens`; none of a fault.
-    faults
-        Position of a text that the tokenizer refused, to the reason.
-
-    """
-
-    tokens: list[list[int]]
-    faults: dict[int, str]
+#: Beside the canary texts that judge a precision, where images count; more would take seconds of a large model.
+_CANARY_IMAGES = 4
 
 
 class Encoder:
     """
     A loaded model.
 
-    One thread may call `tokenize` or `tokenize_texts` while another calls `encode_tokens`; no other calls may overlap.
+    One thread may call `tokenize` or `tokenize_texts` while another calls `encode_tokens` or `encode_items`; no other
+    calls may overlap.
 
     Parameters
     ----------
@@ -103,13 +72,18 @@ class Encoder:
     precision
         `auto` is fp16 on GPU (bf16 where the check texts overflow fp16), and on CPU fp32 or bf16, by a measurement that
         takes about a second. Pooling is fp32 always.
+    batch_tokens, batch_images
+        Budgets of one forward pass; 0 chooses by device.
+    image_weight
+        What an item's image counts beside its text, 0 to 1: 0 takes no images, 1 takes the text of no item that has
+        an image.
 
     Attributes
     ----------
     fingerprint
         16 hex characters that name the vector space.
-    batch_tokens
-        Token budget of one forward pass; halved when memory runs out.
+    batch_tokens, batch_images
+        Budgets of one forward pass; halved when memory runs out.
     batch_cost_tokens
         As in `plan_batches`.
     precision
@@ -122,7 +96,7 @@ class Encoder:
     Raises
     ------
     ModelError
-        When the model cannot be loaded or its check texts give no usable vector.
+        When the model cannot be loaded, takes no images where they count, or its check texts give no usable vector.
 
     """
 
@@ -135,13 +109,17 @@ class Encoder:
         *,
         precision: Precision | Literal["auto"] = "auto",
         batch_tokens: int = 0,
+        batch_images: int = 0,
+        image_weight: float = 0.0,
     ) -> None:
         self.folder = folder
         self.dim = folder.dim
         self.max_tokens = min(max_tokens, folder.max_tokens)
         self.device = device_of(device)
-        self.fingerprint = fingerprint(folder, self.max_tokens)
+        self.image_weight = image_weight
+        self.fingerprint = fingerprint(folder, self.max_tokens, image_weight)
         self.batch_tokens = batch_tokens or CPU_BATCH_TOKENS
+        self.batch_images = batch_images or _CPU_BATCH_IMAGES
         self.batch_cost_tokens = None if self.device.type == "cuda" else _CPU_BATCH_COST_TOKENS
         self.truncated = 0
         self.trials: list[Trial] = []
@@ -150,6 +128,8 @@ class Encoder:
         self._load(precision)
         if not batch_tokens and self.device.type == "cuda":
             self.batch_tokens = smallest_saturating(self._tokens_per_s, *_GPU_BATCH_TOKENS)
+        if image_weight and not batch_images and self.device.type == "cuda":
+            self.batch_images = smallest_saturating(self._images_per_s, *_GPU_BATCH_IMAGES)
 
     def _load(self, precision: Precision | Literal["auto"]) -> None:
         wanted: tuple[Precision, ...]
@@ -162,7 +142,7 @@ class Encoder:
         problem = None
         for name in wanted:
             self.precision = name
-            self._model, self._pad = load_model(self.folder, _DTYPES[name], self.device, self._tokenizer)
+            self._network = Network(self.folder, _DTYPES[name], self.device, self._tokenizer)
             problem = self._self_check()
             if problem is None:
                 if precision == "auto" and self.device.type == "cpu":
@@ -172,41 +152,54 @@ class Encoder:
 
     def _try_bf16(self) -> None:
         """Take bf16 instead of fp32 where the canary texts show that it is faster and as good."""
-        exact = self._model
-        half, _ = load_model(self.folder, torch.bfloat16, self.device, self._tokenizer)
+        exact = self._network
+        half = Network(self.folder, torch.bfloat16, self.device, self._tokenizer)
         tokens = [encoding.ids for encoding in self._encodings(CANARIES)]
         plan = plan_batches([len(ids) for ids in tokens], self.batch_tokens, self.batch_cost_tokens)
+        images = self._canary_images(_CANARY_IMAGES)
 
-        def run(model: Any) -> npt.NDArray[np.float32]:
-            self._model = model
+        def run(network: Network) -> npt.NDArray[np.float32]:
+            self._network = network
             vectors = np.empty((len(tokens), self.dim), np.float32)
             for rows in plan:
                 vectors[rows] = self._forward([tokens[row] for row in rows])
-            return vectors
+            return vectors if images is None else np.concatenate([vectors, network.images(images)])
 
         try:
             self.trials = try_out([("fp32", lambda: run(exact)), ("bf16", lambda: run(half))])
         except (RuntimeError, MemoryError):  # a processor or a layer without bf16
-            self._model = exact
+            self._network = exact
             return
         self.precision = choose(self.trials)
-        self._model = half if self.precision == "bf16" else exact
+        self._network = half if self.precision == "bf16" else exact
+
+    def _canary_images(self, number: int) -> npt.NDArray[np.uint8] | None:
+        """Return check images, None where images do not count."""
+        return canary_images(number, preprocessing_of(self.folder).size) if self.image_weight else None
 
     def _tokens_per_s(self, budget: int) -> float:
         """Measure full batches of a budget; 0 when they do not fit into memory."""
         length = min(_TRIAL_LENGTH, self.max_tokens)
-        batch = [[self._pad] * length] * (budget // length)
+        batch = [[self._network.pad] * length] * (budget // length)
+        return length * len(batch) * self._rounds_per_s(lambda: self._forward(batch))
+
+    def _images_per_s(self, budget: int) -> float:
+        """Measure batches of so many images; 0 when they do not fit into memory."""
+        batch = canary_images(budget, preprocessing_of(self.folder).size)
+        return budget * self._rounds_per_s(lambda: self._network.images(batch))
+
+    def _rounds_per_s(self, run: Callable[[], object]) -> float:
         try:
-            self._forward(batch)
+            run()
             began = time.perf_counter()
             for _ in range(_TRIAL_ROUNDS):
-                self._forward(batch)
+                run()
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             self._free()
             return 0.0
-        return _TRIAL_ROUNDS * length * len(batch) / (time.perf_counter() - began)
+        return _TRIAL_ROUNDS / (time.perf_counter() - began)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, special tokens included, at most `max_tokens`; counts what is cut."""
@@ -223,17 +216,7 @@ class Encoder:
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokenized:
         """Tokenise as `tokenize`, but let a text on which the tokenizer fails cost that text alone."""
-        try:
-            return Tokenized(self.tokenize(texts), {})
-        except BaseException as error:  # Rust raises plain Exception, and what it calls a panic is none
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            if len(texts) == 1:
-                return Tokenized([[]], {0: f"the tokenizer refused it: {first_line(error)}"})
-        middle = len(texts) // 2
-        first, second = self.tokenize_texts(texts[:middle]), self.tokenize_texts(texts[middle:])
-        later = {middle + place: reason for place, reason in second.faults.items()}
-        return Tokenized(first.tokens + second.tokens, first.faults | later)
+        return tokenize_each(self.tokenize, texts)
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """
@@ -264,116 +247,112 @@ class Encoder:
             When the check texts fail as well: then it is the model or the device, not the texts.
 
         """
+        plan = plan_batches([len(ids) for ids in tokens], self.batch_tokens, self.batch_cost_tokens)
+
+        def shrink(rows: Sequence[int]) -> None:
+            self.batch_tokens = _halved(self.batch_tokens, len(rows) * max(len(tokens[row]) for row in rows))
+
+        return self._run(len(tokens), plan, lambda rows: self._forward([tokens[row] for row in rows]), shrink)
+
+    def encode_items(self, tokens: Sequence[Sequence[int]], images: Sequence[npt.NDArray[np.uint8] | None]) -> Encoded:
+        """
+        Encode items by their texts and images: both of an item, of unit length, are added by `image_weight`.
+
+        Texts and images are encoded in batches of their own. An item whose image has no usable vector is its text's,
+        and one that has no text is a fault then; a text without a usable vector is a fault of its item always.
+
+        Parameters
+        ----------
+        tokens
+            Token ids of each item's text; none where it has no text.
+        images
+            Pixels of each item's image as `models.images.pixels_of` returns them, or None.
+
+        Raises
+        ------
+        ModelError
+            As `encode_tokens`.
+
+        """
+        with_image = [row for row, pixels in enumerate(images) if pixels is not None]
+        if not with_image:
+            return self.encode_tokens(tokens)
+        seen = self._encode_images([pixels for pixels in images if pixels is not None])
+        reasons = {with_image[place]: reason for place, reason in seen.faults.items()}
+        good = [row for row in with_image if row not in reasons]
+        alone = set(good) if self.image_weight == 1 else set()
+        with_text = [row for row, ids in enumerate(tokens) if ids and row not in alone]
+        read = self.encode_tokens([tokens[row] for row in with_text])
+        faults = {with_text[place]: reason for place, reason in read.faults.items()}
+        faults |= {row: f"its image: {reason}" for row, reason in reasons.items() if not tokens[row]}
         vectors = np.zeros((len(tokens), self.dim), np.float32)
-        faults: dict[int, str] = {}
-        waiting = plan_batches([len(ids) for ids in tokens], self.batch_tokens, self.batch_cost_tokens)
-        while waiting:
-            rows = waiting.pop()
-            try:
-                vectors[rows] = self._forward([tokens[row] for row in rows])
-            except (RuntimeError, IndexError, MemoryError) as error:
-                if _is_out_of_memory(error):
-                    self._shrink(len(rows) * max(len(tokens[row]) for row in rows))
-                if len(rows) == 1:
-                    faults[rows[0]] = f"the model refused it: {first_line(error)}"
-                else:
-                    waiting += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-        for row in np.flatnonzero(~_usable(vectors)).tolist():
-            faults.setdefault(row, "its vector is not finite or has no length")
+        vectors[with_text] = read.vectors
+        vectors[good] *= 1 - self.image_weight
+        vectors[good] += self.image_weight * np.delete(seen.vectors, list(seen.faults), axis=0)
+        lengths = np.linalg.norm(vectors[good], axis=1, keepdims=True)
+        vectors[good] /= np.where(lengths > UNIT_TOLERANCE, lengths, 1)
+        for row in np.flatnonzero(~usable(vectors)).tolist():
+            faults.setdefault(row, "its text and its image cancel each other")
         vectors[list(faults)] = 0
-        if faults and (problem := self._self_check()) is not None:
+        return Encoded(vectors, faults, {row: reason for row, reason in reasons.items() if row not in faults})
+
+    def _run(
+        self,
+        number: int,
+        batches: list[list[int]],
+        forward: Callable[[list[int]], npt.NDArray[np.float32]],
+        shrink: Callable[[Sequence[int]], None],
+    ) -> Encoded:
+        """Run batches; faults are believed where the check texts pass."""
+
+        def shrunk(rows: Sequence[int]) -> None:
+            shrink(rows)
+            self._free()
+
+        encoded = run_batches(number, self.dim, batches, forward, shrunk)
+        if encoded.faults and (problem := self._self_check()) is not None:
             raise ModelError(f"the model on {self.device} stopped working: {problem}")
-        return Encoded(vectors, faults)
+        return encoded
+
+    def _encode_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> Encoded:
+        """Encode images as `encode_tokens` does texts, in batches of `batch_images`."""
+        rows = range(len(images))
+        plan = [list(rows[start : start + self.batch_images]) for start in rows[:: self.batch_images]]
+
+        def shrink(failed: Sequence[int]) -> None:
+            self.batch_images = _halved(self.batch_images, len(failed))
+
+        return self._run(
+            len(images), plan, lambda batch: self._network.images(np.stack([images[row] for row in batch])), shrink
+        )
 
     def _self_check(self) -> str | None:
         """Encode the check texts; return what is wrong, None when nothing is."""
         tokens = [encoding.ids for encoding in self._encodings(_CANARIES)]
         try:
             vectors = self._forward(tokens)
+            if (images := self._canary_images(1)) is not None:
+                vectors = np.concatenate([vectors, self._network.images(images)])
         except (RuntimeError, IndexError, MemoryError) as error:
             return first_line(error)
-        if vectors.shape != (len(tokens), self.dim):
+        if vectors.shape[1] != self.dim:
             return f"its vectors have {vectors.shape[1]} elements, its configuration says {self.dim}"
-        return None if bool(_usable(vectors).all()) else "its vectors are not finite"
+        return None if bool(usable(vectors).all()) else "its vectors are not finite"
 
-    @torch.inference_mode()
     def _forward(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
         """Run one batch; return (n, dim) float32, normalised, unchecked."""
-        lengths = [len(ids) for ids in tokens]
-        width = max(lengths)
-        ids = np.full((len(tokens), width), self._pad, np.int64)
-        for row, row_ids in zip(ids, tokens, strict=True):
-            row[: len(row_ids)] = row_ids
-        input_ids = torch.from_numpy(ids).to(self.device)
-        ends = torch.tensor(lengths, device=self.device)
-        mask = torch.arange(width, device=self.device) < ends[:, None]
-        # Without a mask attention takes its fastest kernel; texts of one length need none.
-        padded = min(lengths) < width
-        states = self._model(input_ids=input_ids, attention_mask=mask.long() if padded else None)
-        pooled = self._pool(states.last_hidden_state.float(), mask, ends)
-        if self.dim < self.folder.full_dim:
-            pooled = pooled[:, : self.dim]  # a Matryoshka model has said the most by then
-        unit = torch.nn.functional.normalize(pooled, dim=1)
-        vectors: npt.NDArray[np.float32] = unit.cpu().numpy()
-        return vectors
-
-    def _pool(self, states: torch.Tensor, mask: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-        """(n, tokens, dim) float32 states to (n, dim)."""
-        if self.folder.pooling == "cls":
-            return states[:, 0]
-        if self.folder.pooling == "lasttoken":
-            return states[torch.arange(len(ends), device=self.device), ends - 1]
-        return (states * mask[:, :, None]).sum(1) / ends[:, None]
-
-    def _shrink(self, failed_tokens: int) -> None:
-        self.batch_tokens = max(1, min(self.batch_tokens, failed_tokens) // 2)
-        self._free()
+        return self._network.texts(tokens)
 
     def _free(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def fingerprint(folder: ModelFolder, max_tokens: int) -> str:
-    """
-    Name the vector space: blake2b-64, in hex, of everything that decides what vector a given item gets.
-
-    Two workers with equal fingerprints may write each other's vectors; a changed model, tokenizer, prompt, pooling,
-    size, limit or text template is another space with its own keys.
-    """
-    parts = {
-        "weights": folder.weights_sha256,
-        "tokenizer": folder.tokenizer_sha256,
-        "pooling": folder.pooling,
-        "normalise": "l2",
-        "max_tokens": min(max_tokens, folder.max_tokens),
-        "template": TEMPLATE_VERSION,
-        "dim": folder.dim,
-        "precision": PRECISION_CLASS,
-    }
-    # Named only where they change a vector, so that other models keep the names they had.
-    if folder.prompt:
-        parts["prompt"] = repr(folder.prompt)
-    if folder.lower_case:
-        parts["case"] = "lower"
-    text = "\n".join(f"{name}={value}" for name, value in parts.items())
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _usable(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Which rows are finite and of unit length: (n,) bool."""
-    # einsum keeps non-finite values quiet, where norm would warn on overflow.
-    squares = np.einsum("ij,ij->i", vectors, vectors)
-    usable: npt.NDArray[np.bool_] = np.abs(squares - 1) <= _UNIT_TOLERANCE
-    return usable
+def _halved(budget: int, failed: int) -> int:
+    """Return the budget after a batch of `failed` did not fit; others of the same plan may have told so already."""
+    return max(1, min(budget, failed // 2))
 
 
 def _cores() -> int:
     """Cores this process may use; a container's CPU set counts, the machine's total does not."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return "can't allocate memory" in str(error)  # torch's CPU allocator raises RuntimeError

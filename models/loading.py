@@ -85,11 +85,12 @@ def load_model(folder: ModelFolder, dtype: torch.dtype, device: torch.device, to
     # transformers fills what a checkpoint lacks with random numbers. Only the pooler may be missing: it is not used.
     if missing := sorted(name for name in info["missing_keys"] if not name.startswith("pooler.")):
         raise ModelError(f"the weights in {folder.path} lack {len(missing)} tensors, {missing[0]} among them")
-    if tokenizer.get_vocab_size() > config.vocab_size:
+    texts = config.get_text_config()  # of a model for texts and images the part for texts
+    if tokenizer.get_vocab_size() > texts.vocab_size:
         raise ModelError(
-            f"the tokenizer in {folder.path} knows {tokenizer.get_vocab_size()} tokens, its model {config.vocab_size}"
+            f"the tokenizer in {folder.path} knows {tokenizer.get_vocab_size()} tokens, its model {texts.vocab_size}"
         )
-    pad = getattr(config, "pad_token_id", None)
+    pad = getattr(texts, "pad_token_id", None)
     return model.eval().requires_grad_(requires_grad=False).to(device), pad if isinstance(pad, int) else 0
 
 

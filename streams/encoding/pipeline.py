@@ -33,7 +33,8 @@ from streams.wire.limits import Rejected
 from streams.wire.vectors import encode_vector, vector_key
 
 if TYPE_CHECKING:
-    from models.encoder import Encoded, Encoder, Tokenized
+    from models.encoder import Encoder
+    from models.faults import Encoded, Tokenized
 
 _LOG = structlog.get_logger(__name__)
 

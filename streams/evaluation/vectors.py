@@ -12,7 +12,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from models.encoder import fingerprint
+from models.fingerprint import fingerprint
 from models.text import CONTENT_HASH_BYTES, content_hash
 from streams.encoding.backlog import text_of
 from streams.encoding.source import load_encoder, model_folder, model_name

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from models.artifact import ModelFolder
-from models.encoder import Encoder, fingerprint
+from models.encoder import Encoder
+from models.fingerprint import fingerprint
 from streams.encoding.source import DEFAULT_HASHES, model_folder
 from streams.settings import Settings
 

@@ -8,10 +8,20 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, Qwen3Config, Qwen3Model
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    Qwen3Config,
+    Qwen3Model,
+)
 
 DIM = 16
 MAX_TOKENS = 32
+IMAGE_SIZE = 32
 WORDS = ("blue", "red", "mug", "cup", "gift", "film", "comedy", "drama", "of", "the", "a", "and", "canary", "ceramic")
 
 
@@ -71,6 +81,38 @@ def make_tiny_decoder(folder: Path, *, seed: int = 0) -> Path:
     torch.random.set_rng_state(state)
     model.save_pretrained(folder)
     edit_json(folder / "1_Pooling" / "config.json", pooling_mode_lasttoken=True)
+    return folder
+
+
+def make_tiny_clip(folder: Path, *, seed: int = 0) -> Path:
+    """Write a small CLIP for texts and images of `IMAGE_SIZE`, and the tokenizer of `make_tiny_model`."""
+    make_tiny_model(folder)
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    tower = {"hidden_size": DIM, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    texts = CLIPTextConfig(
+        vocab_size=max(ids.values()) + 1,
+        max_position_embeddings=MAX_TOKENS,
+        pad_token_id=ids["[PAD]"],
+        bos_token_id=ids["[CLS]"],
+        eos_token_id=ids["[SEP]"],
+        **tower,
+    )
+    images = CLIPVisionConfig(image_size=IMAGE_SIZE, patch_size=8, **tower)
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    model = CLIPModel(CLIPConfig(text_config=texts.to_dict(), vision_config=images.to_dict(), projection_dim=DIM))
+    torch.random.set_rng_state(state)
+    with torch.no_grad():  # as in `make_tiny_model`
+        for parameter in model.parameters():
+            if parameter.dim() >= 2:
+                parameter.mul_(5)
+    model.save_pretrained(folder)
+    edit_json(
+        folder / "preprocessor_config.json",
+        image_processor_type="CLIPImageProcessor",
+        size={"shortest_edge": IMAGE_SIZE},
+        crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+    )
     return folder
 
 

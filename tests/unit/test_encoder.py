@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen3Model
 
 from models.artifact import load_spec
-from models.encoder import Encoder, fingerprint
+from models.encoder import Encoder
 from models.errors import ModelError
+from models.fingerprint import fingerprint
 from tests.support.tiny_model import (
     DIM,
     MAX_TOKENS,
@@ -125,7 +126,9 @@ def test_pooling_takes_the_token_it_names(tmp_path: Path, pooling: str, position
     encoder = Encoder(load_spec(folder), "cpu", threads=1, precision="fp32")
     tokens = encoder.tokenize(TEXTS)
     with torch.inference_mode():
-        states = [encoder._model(input_ids=torch.tensor([ids])).last_hidden_state[0, position] for ids in tokens]
+        states = [
+            encoder._network.model(input_ids=torch.tensor([ids])).last_hidden_state[0, position] for ids in tokens
+        ]
     expected = torch.nn.functional.normalize(torch.stack(states), dim=1).numpy()
     np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-5)
 

@@ -109,7 +109,7 @@ def test_the_encoder_measures_and_keeps_what_it_chose(tmp_path: Path) -> None:
     assert [trial.precision for trial in encoder.trials] == ["fp32", "bf16"]
     assert encoder.precision == choose(encoder.trials)
     expected = {"fp32": torch.float32, "bf16": torch.bfloat16}[encoder.precision]
-    assert expected == next(encoder._model.parameters()).dtype
+    assert expected == next(encoder._network.model.parameters()).dtype
     forced = Encoder(spec, "cpu", threads=1, precision="bf16")
     assert (forced.precision, forced.trials) == ("bf16", [])
 
