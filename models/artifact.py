@@ -53,6 +53,7 @@ _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 #: The architecture with a tower for texts and one for images, and what its configuration leaves out when it is so.
 _CLIP = "clip"
+TAKE_IMAGES = frozenset({_CLIP})
 _CLIP_DIM = 512
 _CLIP_MAX_TOKENS = 77
 _CLIP_IMAGE_SIZE = 224
@@ -183,7 +184,7 @@ def preprocessing_of(folder: ModelFolder) -> Preprocessing:
     """
     if folder.preprocessing is not None:
         return folder.preprocessing
-    if folder.architecture != _CLIP:
+    if folder.architecture not in TAKE_IMAGES:
         raise ModelError(f"the model in {folder.path} is of {folder.architecture!r} and takes no images")
     raise ModelError(f"{folder.path} has no {_PREPROCESSORS[0]}, which says how images are prepared")
 

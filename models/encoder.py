@@ -86,6 +86,8 @@ class Encoder:
         Budgets of one forward pass; halved when memory runs out.
     batch_cost_tokens
         As in `plan_batches`.
+    image_tokens
+        What an image is to its tower, in tokens; 1 of a model without one.
     precision
         What the model runs in.
     trials
@@ -126,6 +128,7 @@ class Encoder:
         torch.set_num_threads(threads or _cores())
         self._tokenizer = load_tokenizer(folder, self.max_tokens)
         self._load(precision)
+        self.image_tokens = self._network.image_tokens
         if not batch_tokens and self.device.type == "cuda":
             self.batch_tokens = smallest_saturating(self._tokens_per_s, *_GPU_BATCH_TOKENS)
         if image_weight and not batch_images and self.device.type == "cuda":

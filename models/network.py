@@ -23,6 +23,8 @@ class Network:
         transformers' module.
     pad
         Token id of padding.
+    image_tokens
+        Patches of an image and its class token; 1 of a model that takes none.
 
     Raises
     ------
@@ -35,10 +37,12 @@ class Network:
         self.model, self.pad = load_model(folder, dtype, device, tokenizer)
         self._folder = folder
         self._device = device
+        self.image_tokens = 1
         if (preprocessing := folder.preprocessing) is not None:
             mean, std = (
                 torch.tensor(values, device=device)[:, None, None] for values in (preprocessing.mean, preprocessing.std)
             )
+            self.image_tokens += (preprocessing.size // self.model.config.vision_config.patch_size) ** 2
             self._scale, self._shift = preprocessing.rescale / std, mean / std
 
     @torch.inference_mode()

@@ -60,13 +60,16 @@ def fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def content_hash(text: str) -> bytes:
+def content_hash(text: str, image: bytes = b"") -> bytes:
     """
-    Return the blake2b-128 of a canonical text (16 bytes).
+    Return the blake2b-128 of a canonical text (16 bytes), and of the identity of the image that is encoded with it.
 
     The template version is not part of it: it is part of the fingerprint, under whose keys the hash is stored.
 
     >>> content_hash("Blue mug").hex()
     'ae4aeed51e89e6b284d57bfc4a5aa644'
     """
-    return hashlib.blake2b(text.encode(), digest_size=CONTENT_HASH_BYTES).digest()
+    digest = hashlib.blake2b(text.encode(), digest_size=CONTENT_HASH_BYTES).digest()
+    if not image:
+        return digest
+    return hashlib.blake2b(digest + image, digest_size=CONTENT_HASH_BYTES, person=b"image").digest()

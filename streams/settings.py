@@ -256,6 +256,24 @@ class Settings(BaseSettings):
         "auto",
         description="`auto` measures at start: the fastest whose vectors are as good as fp32's.",
     )
+    image_root: Path | None = Field(
+        None, description="Folder of the images that `image_url` names, for models that take images; unset takes none."
+    )
+    image_vectors: Literal["fused", "image", "text"] = Field(
+        "fused",
+        description="What a model for texts and images makes of an item: both in one vector, or one of the two alone.",
+    )
+    image_weight: float = Field(
+        0.5, gt=0, lt=1, description="What the image counts in a fused vector; the text counts the rest."
+    )
+    image_max_bytes: int = Field(20_000_000, ge=1_000, le=1_000_000_000, description="Larger image files are left out.")
+    image_max_pixels: int = Field(
+        25_000_000,
+        ge=10_000,
+        le=1_000_000_000,
+        description="Images of more pixels are left out before they are decoded.",
+    )
+    encoder_batch_images: int = Field(0, ge=0, le=10_000, description="Images of a batch; 0 chooses by device.")
     encoder_threads: int = Field(0, ge=0, le=256, description="CPU threads of the encoder; 0 takes all cores.")
 
     @field_validator("weights", mode="before")

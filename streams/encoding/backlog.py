@@ -16,7 +16,9 @@ from typing import NamedTuple
 import structlog
 
 from models.batching import plan_batches
+from models.errors import ImageError
 from models.text import canonical_text, content_hash
+from streams.encoding.images import FoundImage, Images, Pixels
 from streams.encoding.seen import Seen
 from streams.encoding.watermark import Position
 from streams.wire.dead_letters import DeadLetter
@@ -54,8 +56,11 @@ class Job:
     positions: list[Position]
     #: Whether it waits until no live item does.
     bulk: bool = False
-    #: None until the tokenizer has seen it.
+    image: FoundImage | None = None
+    #: None until the tokenizer has seen it; empty without a text.
     tokens: list[int] | None = None
+    #: What was made of the image where it can be used.
+    pixels: Pixels | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +78,8 @@ class Admission:
         Items whose vector is to be deleted.
     settled
         Records that are done once `refused` and `gone` are out.
+    unusable
+        (item id, reason) of images that are left out.
     outcomes
         Counts for the metrics.
 
@@ -82,15 +89,29 @@ class Admission:
     refused: list[DeadLetter] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     settled: list[Position] = field(default_factory=list)
+    unusable: list[tuple[str, ImageError]] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
 
 
-class Backlog:
-    """The items to encode, oldest first, and those that are being encoded: of each item at most one of both."""
+class Content(NamedTuple):
+    """What of an item is encoded; neither a text nor an image when it says nothing."""
 
-    def __init__(self, seen: Seen, now_ms: Callable[[], int]) -> None:
+    text: str
+    image: FoundImage | None
+    digest: bytes
+
+
+class Backlog:
+    """
+    The items to encode, oldest first, and those that are being encoded: of each item at most one of both.
+
+    `images` is where their images are; None leaves those out.
+    """
+
+    def __init__(self, seen: Seen, now_ms: Callable[[], int], images: Images | None = None) -> None:
         self._seen = seen
         self._now_ms = now_ms
+        self._images = images
         self._jobs: dict[str, Job] = {}
         self._taken: dict[str, Job] = {}
         # Items with a version that was read ahead, and where: older ones are passed over.
@@ -104,6 +125,11 @@ class Backlog:
     def live(self) -> int:
         """Live items that wait."""
         return sum(not job.bulk for job in self._jobs.values())
+
+    @property
+    def images(self) -> int:
+        """Items with an image that wait."""
+        return sum(job.image is not None for job in self._jobs.values())
 
     @property
     def ahead(self) -> int:
@@ -126,23 +152,29 @@ class Backlog:
             elif isinstance(decoded, str):
                 fresh.pop(item_id, None)
                 self._delete(item_id, admission, record, "deleted", silent=False)
-            elif not (text := text_of(decoded)):
+            elif not (content := self._content_of(decoded, record, admission)):
                 fresh.pop(item_id, None)
                 self._delete(item_id, admission, record, "no_text", silent=record.shop)
-            elif job := self._queue(item_id, text, record, admission):
+            elif job := self._queue(item_id, content, record, admission):
                 job.bulk = not record.ahead and is_bulk(record.position)
                 fresh[item_id] = job
         admission.fresh += fresh.values()
         return admission
 
     def take(
-        self, budget_tokens: int, batch_cost_tokens: int | None = None, bulk_tokens: int | None = None
+        self,
+        budget_tokens: int,
+        batch_cost_tokens: int | None = None,
+        bulk_tokens: int | None = None,
+        budget_images: int | None = None,
+        image_tokens: int = 1,
     ) -> list[Job]:
         """
         Return the batch, as `plan_batches` makes them, that holds the oldest item that has its tokens.
 
         Live items go first, in batches of their own; `bulk_tokens` is a smaller budget for the others, 0 lets them
-        wait. An item whose older version is being encoded waits for it, so that its vectors come out in order.
+        wait. At most `budget_images` have an image, which counts as `image_tokens` in `bulk_tokens`. An item whose
+        older version is being encoded waits for it, so that its vectors come out in order.
         """
         live: list[Job] = []
         bulk: list[Job] = []
@@ -151,13 +183,15 @@ class Backlog:
                 (bulk if job.bulk else live).append(job)
         if bulk and bulk_tokens != 0 and (not live or self._live_turns >= _LIVE_TURNS):
             jobs, budget_tokens = bulk, min(budget_tokens, bulk_tokens or budget_tokens)
+            if budget_images is not None and bulk_tokens:
+                budget_images = max(1, min(budget_images, bulk_tokens // image_tokens))
             self._live_turns = 0
         else:
             jobs = live
             self._live_turns = self._live_turns + 1 if bulk else 0
         for batch in plan_batches([len(job.tokens or ()) for job in jobs], budget_tokens, batch_cost_tokens):
             if 0 in batch:
-                taken = [jobs[place] for place in sorted(batch)]
+                taken = _with_images([jobs[place] for place in sorted(batch)], budget_images)
                 for job in taken:
                     self._taken[job.item_id] = self._jobs.pop(job.item_id)
                 return taken
@@ -225,11 +259,29 @@ class Backlog:
         waiting = (self._jobs.get(item_id), self._taken.get(item_id))
         return self._seen.shop_owns(item_id) or any(job is not None and job.record.shop for job in waiting)
 
+    def _content_of(self, item: Item, record: Record, admission: Admission) -> Content | None:
+        """Return what is to be encoded, None where that is nothing; says so where only a bad image is there."""
+        text = text_of(item)
+        image = problem = None
+        if self._images is not None and item.image_url:
+            try:
+                image = self._images.find(item.image_url)
+            except ImageError as error:
+                problem = error
+                admission.unusable.append((item.item_id, problem))
+        if text or image is not None:
+            return Content(text, image, content_hash(text, image.identity if image is not None else b""))
+        if problem is not None and not record.ahead:
+            self._dead_letter(record, bad_image(item.item_id, problem), admission)
+        return None
+
     def _refuse(self, record: Record, rejected: Rejected, admission: Admission) -> None:
-        topic, partition, offset = record.position
-        letter = DeadLetter.of(rejected, topic, partition, offset, self._now_ms(), record.key, record.value)
-        admission.refused.append(letter)
+        self._dead_letter(record, rejected, admission)
         _settle(admission, record, "refused")
+
+    def _dead_letter(self, record: Record, rejected: Rejected, admission: Admission) -> None:
+        letter = DeadLetter.of(rejected, *record.position, self._now_ms(), record.key, record.value)
+        admission.refused.append(letter)
 
     def _delete(self, item_id: str, admission: Admission, record: Record, outcome: str, *, silent: bool) -> None:
         """Let the item have no vector: it is deleted, or has no text."""
@@ -246,9 +298,9 @@ class Backlog:
             if (job := jobs.pop(item_id, None)) is not None:
                 admission.settled += job.positions
 
-    def _queue(self, item_id: str, text: str, record: Record, admission: Admission) -> Job | None:
+    def _queue(self, item_id: str, content: Content, record: Record, admission: Admission) -> Job | None:
         """Return the job that is new, if any."""
-        digest = content_hash(text)
+        text, image, digest = content
         pending = self._jobs.get(item_id)
         positions = [] if record.ahead else [record.position]
         if self._seen.current(item_id, digest, shop=record.shop):
@@ -264,7 +316,7 @@ class Backlog:
             taken.positions += positions
             return None
         if pending is None:
-            job = Job(item_id, digest, text, record, positions)
+            job = Job(item_id, digest, text, record, positions, image=image)
         else:
             admission.outcomes["coalesced"] += 1
             if pending.content_hash == digest:
@@ -272,7 +324,7 @@ class Backlog:
                 pending.positions += positions
                 pending.bulk = pending.bulk and not record.ahead
                 return None
-            job = Job(item_id, digest, text, record, [*pending.positions, *positions])
+            job = Job(item_id, digest, text, record, [*pending.positions, *positions], image=image)
         self._jobs[item_id] = job
         return job
 
@@ -289,6 +341,23 @@ def _settle(admission: Admission, record: Record, outcome: str) -> None:
     if not record.ahead:
         admission.settled.append(record.position)
     admission.outcomes[outcome] += 1
+
+
+def bad_image(item_id: str, problem: ImageError) -> Rejected:
+    """Refuse an item that has nothing but an image that cannot be used."""
+    return Rejected("bad_image", f"item {item_id} has no text, and its image cannot be used: {problem}")
+
+
+def _with_images(jobs: list[Job], most: int | None) -> list[Job]:
+    """Return the jobs without those whose image would be one too many."""
+    if most is None:
+        return jobs
+    kept, images = [], 0
+    for job in jobs:
+        images += job.pixels is not None
+        if job.pixels is None or images <= most:
+            kept.append(job)
+    return kept
 
 
 def text_of(item: Item) -> str:

@@ -34,7 +34,7 @@ SOURCES = ("items", "item-sightings")
 #: A rebalance lasts a session timeout when a member has died; at twice that it does not end by itself.
 _STUCK_SESSIONS = 2
 #: Records of one poll: a few batches' worth, so that rebalances and stops are noticed between them.
-_POLL_RECORDS = 500
+POLL_RECORDS = 500
 
 #: kafka-python is silent when the brokers are away, so they are asked this often; lag is measured on the way.
 _CONTACT_INTERVAL_S = 5.0
@@ -114,6 +114,8 @@ class Intake:
     """
     The consumer, its assignment and its commits.
 
+    `poll_records` is the most that one poll returns.
+
     Raises
     ------
     DependencyError
@@ -123,9 +125,10 @@ class Intake:
 
     """
 
-    def __init__(self, settings: Settings, group: str) -> None:
+    def __init__(self, settings: Settings, group: str, poll_records: int = POLL_RECORDS) -> None:
         self._settings = settings
         self._group = group
+        self._poll_records = poll_records
         self._topics = {full_name(settings, name): name for name in SOURCES}
         self._changes = _Changes()
         self._settled_at = time.monotonic()
@@ -150,7 +153,7 @@ class Intake:
                     allow_auto_create_topics=False,
                     session_timeout_ms=round(settings.kafka_session_timeout_s * 1000),
                     heartbeat_interval_ms=round(min(3.0, settings.kafka_session_timeout_s / 4) * 1000),
-                    max_poll_records=_POLL_RECORDS,
+                    max_poll_records=self._poll_records,
                     # The default waits up to 30 s between attempts: brokers would be back long before we notice.
                     reconnect_backoff_max_ms=1000,
                     bootstrap_timeout_ms=round(settings.kafka_timeout_s * 1000),

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from models.batching import padding_tokens
+from models.errors import ImageError
 from models.errors import ModelError as BrokenModelError
 from streams import metrics
 from streams.encoding.backlog import Backlog, Job, Record
+from streams.encoding.images import Images, report
 from streams.encoding.intake import Intake
 from streams.encoding.lane import LiveLane
+from streams.encoding.preparing import Prepared, hand_over, no_vector, prepare
 from streams.encoding.publisher import Publisher
 from streams.encoding.seen import SHOP, SIGHTING, SOURCE_HEADER, Seen
 from streams.encoding.stage import Stage
@@ -34,7 +37,7 @@ from streams.wire.vectors import encode_vector, vector_key
 
 if TYPE_CHECKING:
     from models.encoder import Encoder
-    from models.faults import Encoded, Tokenized
+    from models.faults import Encoded
 
 _LOG = structlog.get_logger(__name__)
 
@@ -47,6 +50,8 @@ _IDLE_POLL_S = 0.2
 _STAGE_WAIT_S = 0.02
 #: One batch runs and one waits, so that the device goes from one to the next; more would delay live items.
 _DEVICE_DEPTH = 2
+#: Pixels that wait for the device, and those of a poll more; live items may bring as many again.
+_IMAGE_BYTES = 128 << 20
 #: A poll's records each; the last place is kept for live ones.
 _TOKENIZER_DEPTH = 3
 #: Records that wait beyond this are a backlog that live ones need not wait for: a poll of them takes about a second.
@@ -69,12 +74,6 @@ _FINISH_S = 5.0
 def wall_ms() -> int:
     """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-class _Tokenized(NamedTuple):
-    jobs: list[Job]
-    tokenized: Tokenized
-    cut: int
 
 
 class _Batch(NamedTuple):
@@ -102,6 +101,7 @@ class Pipeline:
         intake: Intake,
         partitions: int,
         now_ms: Callable[[], int] = wall_ms,
+        images: Images | None = None,
     ) -> None:
         self._settings = settings
         self._encoder = encoder
@@ -111,11 +111,14 @@ class Pipeline:
         self._partitions = partitions
         self._now_ms = now_ms
         self._watermark = Watermark()
-        self._backlog = Backlog(seen, now_ms)
+        self._images = images
+        # On a device with large batches the next ones must fit beside the one that runs.
+        self._most_images = max(_IMAGE_BYTES // images.image_bytes, 3 * encoder.batch_images) if images else 0
+        self._backlog = Backlog(seen, now_ms, images)
         self._lane = LiveLane(settings)
         self._noted: dict[tuple[str, int], int] = {}
         self._tokens_per_s = 0.0
-        self._tokenizer: Stage[_Tokenized] = Stage("tokenizer", _TOKENIZER_DEPTH, _STUCK_S)
+        self._tokenizer: Stage[Prepared] = Stage("tokenizer", _TOKENIZER_DEPTH, _STUCK_S)
         self._device: Stage[_Batch] = Stage("device", _DEVICE_DEPTH, _STUCK_S)
         self._last_commit = time.monotonic()
 
@@ -154,6 +157,8 @@ class Pipeline:
         self._lane.close()
         self._tokenizer.close()
         self._device.close()
+        if self._images is not None:
+            self._images.close()
 
     def commit(self) -> None:
         """Commit the contiguous prefix of each partition that has moved."""
@@ -184,7 +189,7 @@ class Pipeline:
             wait_s = 0.0
         else:
             wait_s = _STAGE_WAIT_S if self._lane.open else _IDLE_POLL_S
-        full = len(self._backlog) >= _BACKLOG_ITEMS or len(self._tokenizer) >= _TOKENIZER_DEPTH - 1
+        full = self._crowded(_BACKLOG_ITEMS) or len(self._tokenizer) >= _TOKENIZER_DEPTH - 1
         polled = self._intake.poll(wait_s, full=full)
         if polled.lost:
             self._watermark.finish(self._backlog.drop(polled.lost))
@@ -199,6 +204,11 @@ class Pipeline:
         # While the group rebalances, partitions may be another's already.
         if not self._intake.rebalancing:
             self._read_ahead(full=full)
+
+    def _crowded(self, most_items: int) -> bool:
+        """Whether so many items wait, or images in proportion."""
+        most_images = self._most_images * most_items // _BACKLOG_ITEMS
+        return len(self._backlog) >= most_items or (bool(most_images) and self._backlog.images >= most_images)
 
     def _resume_ahead(self) -> None:
         """Go on where another member read ahead: otherwise older versions would replace what it made of newer ones."""
@@ -223,7 +233,7 @@ class Pipeline:
         if self._backlog.live >= _MOST_LIVE:
             self._backlog.demote()
             lane.jump()
-        if not self._tokenizer.full and len(self._backlog) < _MOST_ITEMS and self._backlog.ahead < _MOST_AHEAD:
+        if not self._tokenizer.full and not self._crowded(_MOST_ITEMS) and self._backlog.ahead < _MOST_AHEAD:
             # What the group's reader has read has had its turn.
             reached = intake.reached
             records = lane.poll()
@@ -234,7 +244,8 @@ class Pipeline:
             return
         admission = self._backlog.admit(records, self._lane.is_bulk)
         if admission.fresh:
-            self._tokenizer.submit(partial(self._tokenize, admission.fresh))
+            self._tokenizer.submit(partial(prepare, self._encoder, self._images, admission.fresh))
+        report(admission.unusable)
         for item_id in admission.gone:
             self._send(item_id, None)
         for letter in admission.refused:
@@ -247,39 +258,29 @@ class Pipeline:
     def _take_tokens(self) -> None:
         """Take what is tokenised; wait for it only where the device has nothing else to do."""
         while self._tokenizer.wait(0 if self._device else _STAGE_WAIT_S):
-            done = self._tokenizer.take()
-            tokens, faults = done.tokenized
-            for place, job in enumerate(done.jobs):
-                if place not in faults:
-                    job.tokens = tokens[place]
-            metrics.ENCODER_TRUNCATED.inc(done.cut)
-            if faults:
-                self._set_aside([(done.jobs[place], reason) for place, reason in faults.items()])
+            if refused := hand_over(self._tokenizer.take()):
+                self._set_aside(refused)
 
-    def _set_aside(self, refused: list[tuple[Job, str]]) -> None:
-        """Refuse jobs that have no tokens, and still wait."""
+    def _set_aside(self, refused: list[tuple[Job, Rejected]]) -> None:
+        """Refuse jobs that have nothing to encode, and still wait."""
         settled: list[Position] = []
-        for job, reason in refused:
+        for job, rejected in refused:
             if self._backlog.discard(job):
-                self._refuse_job(job, reason)
+                self._refuse_job(job, rejected)
                 settled += job.positions
                 metrics.ENCODED.labels("failed").inc()
         self._flush()
         self._watermark.finish(settled)
 
-    def _tokenize(self, jobs: list[Job]) -> _Tokenized:
-        """On the tokenizer's thread."""
-        with _timed("tokenize"):
-            before = self._encoder.truncated
-            tokenized = self._encoder.tokenize_texts([job.text for job in jobs])
-            return _Tokenized(jobs, tokenized, self._encoder.truncated - before)
-
     def _feed(self) -> None:
         """Keep the device busy: a batch goes at once when it is idle, however small."""
         encoder = self._encoder
         bulk = self._bulk_tokens()
+        images = encoder.batch_images if self._images else None
         while not self._device.full and (
-            jobs := self._backlog.take(encoder.batch_tokens, encoder.batch_cost_tokens, bulk)
+            jobs := self._backlog.take(
+                encoder.batch_tokens, encoder.batch_cost_tokens, bulk, images, encoder.image_tokens
+            )
         ):
             tokens = [job.tokens or [] for job in jobs]
             self._device.submit(partial(self._encode, jobs, tokens))
@@ -298,7 +299,10 @@ class Pipeline:
         try:
             with _timed("encode"):
                 began = time.perf_counter()
-                encoded = self._encoder.encode_tokens(tokens)
+                if self._images is None:
+                    encoded = self._encoder.encode_tokens(tokens)
+                else:
+                    encoded = self._encoder.encode_items(tokens, [job.pixels for job in jobs])
                 return _Batch(jobs, [len(ids) for ids in tokens], encoded, time.perf_counter() - began)
         except BrokenModelError as error:
             raise ModelError(str(error)) from error
@@ -313,7 +317,7 @@ class Pipeline:
         settled: list[Position] = []
         for place, job in jobs:
             if (fault := faults.get(place)) is not None:
-                self._refuse_job(job, fault)
+                self._refuse_job(job, no_vector(job, fault))
             else:
                 vector = encode_vector(job.content_hash, batch.encoded.vectors[place])
                 self._send(job.item_id, vector, SHOP if job.record.shop else SIGHTING)
@@ -323,8 +327,13 @@ class Pipeline:
             if place not in faults:
                 self._seen.put(job.item_id, job.content_hash, shop=job.record.shop)
         self._watermark.finish(settled)
+        images = sum(job.pixels is not None for job in batch.jobs)
         if batch.jobs[0].bulk:
-            self._keep_pace(sum(batch.lengths), batch.seconds)
+            self._keep_pace(sum(batch.lengths) + images * self._encoder.image_tokens, batch.seconds)
+        bad = faults.keys() | batch.encoded.left_out.keys()
+        used = sum(job.pixels is not None and place not in bad for place, job in enumerate(batch.jobs))
+        metrics.IMAGES.labels("encoded").inc(used)
+        report([(batch.jobs[place].item_id, ImageError("model", why)) for place, why in batch.encoded.left_out.items()])
         metrics.ENCODER_TOKENS.labels("text").inc(sum(batch.lengths))
         metrics.ENCODER_TOKENS.labels("padding").inc(padding_tokens(batch.lengths))
         failed = sum(place in faults for place, _ in jobs)
@@ -361,11 +370,10 @@ class Pipeline:
         metrics.DEAD_LETTERS.labels(letter.topic.removeprefix(self._settings.topic_prefix), letter.reason).inc()
         self._publisher.refuse(letter)
 
-    def _refuse_job(self, job: Job, fault: str) -> None:
+    def _refuse_job(self, job: Job, rejected: Rejected) -> None:
         """Send an item without a vector to `dead-letters`; one that was read ahead is met again, and goes then."""
         record = job.record
         if not record.ahead:
-            rejected = Rejected("bad_model_output", f"item {job.item_id} has no vector: {fault}")
             self._refuse(DeadLetter.of(rejected, *record.position, self._now_ms(), record.key, record.value))
 
     def _flush(self) -> None:

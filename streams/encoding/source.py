@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from models.artifact import ModelFolder, load_spec
+from models.artifact import TAKE_IMAGES, ModelFolder, load_spec, preprocessing_of
 from models.errors import ModelError as FolderError
 from streams.datasets.wheels import wheel_files
+from streams.encoding.images import Images
 from streams.errors import ModelError
 from streams.settings import Settings
 
@@ -97,9 +98,31 @@ def load_encoder(settings: Settings) -> Encoder:
             settings.encoder_threads,
             precision=settings.encoder_precision,
             batch_tokens=settings.encoder_batch_tokens,
+            batch_images=settings.encoder_batch_images,
+            image_weight=_image_weight(settings, folder),
         )
     except FolderError as error:
         raise ModelError(str(error)) from error
+
+
+def images_of(settings: Settings, encoder: Encoder) -> Images | None:
+    """
+    Return where the images are that this encoder takes; None where it takes none.
+
+    Raises
+    ------
+    ConfigurationError
+        When `image_root` is not a folder.
+
+    """
+    return Images(settings, preprocessing_of(encoder.folder)) if encoder.image_weight else None
+
+
+def _image_weight(settings: Settings, folder: ModelFolder) -> float:
+    """Return what images count; a model for texts alone goes on without, `image_root` may be there for another."""
+    if settings.image_root is None or settings.image_vectors == "text" or folder.architecture not in TAKE_IMAGES:
+        return 0.0
+    return 1.0 if settings.image_vectors == "image" else settings.image_weight
 
 
 def _local_path(given: Path) -> Path:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from confluent_kafka import Message
 
-from streams.encoding.intake import SOURCES, Intake
+from streams.encoding.intake import POLL_RECORDS, SOURCES, Intake
 from streams.encoding.pipeline import Pipeline
 from streams.encoding.publisher import Publisher
 from streams.encoding.seen import Seen
-from streams.encoding.source import load_encoder, model_name
+from streams.encoding.source import images_of, load_encoder, model_name
 from streams.errors import TopicMismatchError
 from streams.health import HealthServer
 from streams.kafka.admin import topic_partitions
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 _LOG = structlog.get_logger(__name__)
 
 _TOPICS = (*SOURCES, "item-vectors", "models", "dead-letters")
+
+#: Records of one poll where each may bring an image, which takes some ten milliseconds to read: a live one waits for
+#: those of the polls before it.
+_POLL_IMAGES = 64
 
 #: The longest batch takes seconds; a thread silent for this long is stuck.
 _LIVE_S = 300.0
@@ -119,10 +123,12 @@ class EncoderWorker:
         """Load, restore, then encode until stopped; raises as `streams.roles.encoder.run`."""
         settings = self._settings
         encoder = load_encoder(settings)
+        images = images_of(settings, encoder)
         self._loaded = True
         _LOG.info(
             "model_loaded", model=model_name(settings), fingerprint=encoder.fingerprint, dim=encoder.dim,
             device=str(encoder.device), precision=encoder.precision, max_tokens=encoder.max_tokens,
+            image_weight=encoder.image_weight,
         )  # fmt: skip
         for trial in encoder.trials:
             _LOG.info("precision_tried", passed=trial.passed, **trial._asdict())
@@ -135,9 +141,10 @@ class EncoderWorker:
         try:
             _name_model(settings, publisher, encoder, partitions["models"])
             # A group of its own for each fingerprint: a new model reads the whole catalogue beside the old one.
-            intake = Intake(settings, f"{settings.group('encoder')}-{encoder.fingerprint}")
+            group = f"{settings.group('encoder')}-{encoder.fingerprint}"
+            intake = Intake(settings, group, POLL_RECORDS if images is None else _POLL_IMAGES)
             self._intake = intake
-            pipeline = Pipeline(settings, encoder, seen, publisher, intake, partitions["item-vectors"])
+            pipeline = Pipeline(settings, encoder, seen, publisher, intake, partitions["item-vectors"], images=images)
             try:
                 self._loop(pipeline)
             finally:

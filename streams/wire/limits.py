@@ -45,6 +45,7 @@ Reason = Literal[
     "key_mismatch",
     "wrong_partition",
     "bad_model_output",
+    "bad_image",
     "bug",
 ]
 

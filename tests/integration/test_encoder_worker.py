@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
-from prometheus_client import REGISTRY
 
 from models.text import content_hash
 from streams.encoding.source import load_encoder
@@ -27,7 +25,7 @@ from streams.wire.dead_letters import DeadLetter
 from streams.wire.items import Item
 from streams.wire.models import Served, decode_served
 from streams.wire.vectors import decode_vector, split_vector_key
-from tests.support.encoders import RunningEncoder, put, put_raw, vectors, wait_for, with_text
+from tests.support.encoders import RunningEncoder, counted, put, put_raw, vectors, wait_for, with_text
 from tests.support.roles import RoleProcess
 from tests.support.tiny_model import DIM, forget_unknown_words, make_tiny_model
 from tests.support.verifier import read_topic
@@ -35,17 +33,6 @@ from tests.support.verifier import read_topic
 pytestmark = pytest.mark.integration
 
 SettingsFor = Callable[..., Settings]
-
-
-@contextmanager
-def counted(outcome: str) -> Iterator[Callable[[], float]]:
-    """Give a callable that says how many items had the outcome since."""
-
-    def read() -> float:
-        return REGISTRY.get_sample_value("freshet_encoder_items_total", {"outcome": outcome}) or 0.0
-
-    start = read()
-    yield lambda: read() - start
 
 
 @pytest.fixture(scope="module")

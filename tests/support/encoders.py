@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
+
+from prometheus_client import REGISTRY
 
 from models.text import content_hash
 from streams.roles.encoder import EncoderWorker
@@ -90,3 +93,14 @@ def with_text(settings: Settings, text: str) -> set[str]:
     """Return the items whose vector is this text's."""
     wanted = content_hash(text)
     return {item_id for item_id, vector in vectors(settings).items() if vector.content_hash == wanted}
+
+
+@contextmanager
+def counted(outcome: str, metric: str = "freshet_encoder_items_total") -> Iterator[Callable[[], float]]:
+    """Give a callable that says how many items, or images, had the outcome since."""
+
+    def read() -> float:
+        return REGISTRY.get_sample_value(metric, {"outcome": outcome}) or 0.0
+
+    start = read()
+    yield lambda: read() - start

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from models.images import read_preprocessing
 from models.text import content_hash
 from streams.encoding.backlog import Admission, Backlog, Record
+from streams.encoding.images import Images
 from streams.encoding.seen import SIGHTING, SOURCE_HEADER, Seen
 from streams.encoding.watermark import Position
+from streams.settings import Settings
 from streams.wire.items import Item
 from streams.wire.vectors import encode_vector, vector_key
 
@@ -344,3 +349,79 @@ def test_lost_partitions_forget_what_was_read_ahead(bench: Bench) -> None:
     assert (len(bench.backlog), bench.backlog.ahead) == (0, 0)
     bench.admit(old)
     assert bench.waiting() == [("a", "old")]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Iterator[Images]:
+    """A folder of files that look like images from outside."""
+    for number in range(8):
+        (tmp_path / f"{number}.png").write_bytes(b"image %d" % number)
+    found = Images(Settings(image_root=tmp_path), read_preprocessing({}, 16, "file"))
+    yield found
+    found.close()
+
+
+class Gallery(Bench):
+    """A bench whose items may have images."""
+
+    def __init__(self, images: Images) -> None:
+        super().__init__()
+        self.backlog = Backlog(self.seen, lambda: 1_000, images)
+
+    def item(self, item_id: str, title: str, image_url: str, *, ahead: bool = False) -> Record:
+        """Return a snapshot with an image."""
+        value = Item(item_id, title=title, image_url=image_url).encode()
+        return self.record(item_id, title, ahead=ahead)._replace(value=value)
+
+    def load(self, *records: Record, bulk: bool = False) -> None:
+        """Admit, and give each job with an image some pixels."""
+        for job in self.admit(*records, bulk=bulk).fresh:
+            job.pixels = None if job.image is None else np.zeros((3, 16, 16), np.uint8)
+
+
+def test_an_image_is_part_of_what_is_encoded(images: Images) -> None:
+    """The same text with an image, another one, or a changed one is another content; the same of both is unchanged."""
+    bench = Gallery(images)
+    hashes = []
+    for url in ("", "0.png", "1.png", "none.png"):
+        bench.load(bench.item("a", "mug", url))
+        (job,) = bench.backlog.land(bench.backlog.take(100))
+        hashes.append(job.content_hash)
+    assert hashes[0] == hashes[3] == content_hash("mug")  # an image that is not there is none
+    assert len(set(hashes)) == 3
+    bench.seen.put("a", hashes[1], shop=True)
+    assert bench.admit(bench.item("a", "mug", "0.png")).outcomes == {"unchanged": 1}
+    assert bench.backlog.images == 0
+
+
+def test_images_have_a_budget_of_their_own(images: Images) -> None:
+    """A batch holds so many at most, oldest first, and any number of texts beside them; bulk ones by their share."""
+    bench = Gallery(images)
+    mixed = [bench.item(f"a{number}", "mug", f"{number}.png" if number % 2 else "") for number in range(8)]
+    bench.load(*mixed)
+    assert bench.backlog.images == 4
+    taken = [job.item_id for job in bench.backlog.take(100, budget_images=2)]
+    assert taken == ["a0", "a1", "a2", "a3", "a4", "a6"]
+    assert [job.item_id for job in bench.backlog.take(100, budget_images=2)] == ["a5", "a7"]
+    bench.load(*(bench.item(f"b{number}", "", f"{number}.png") for number in range(6)), bulk=True)
+    sizes = [len(bench.backlog.take(100, None, bulk, 5, 50)) for bulk in (120, 10, None)]
+    assert sizes == [2, 1, 3]
+
+
+def test_a_bad_image_is_told_and_alone_refused(images: Images) -> None:
+    """With a text the item is its text; without one it goes to dead-letters, once, and its vector is deleted."""
+    bench = Gallery(images)
+    for name in ("silent", "worded"):
+        bench.encoded(name, "before")
+    worded, silent = bench.item("worded", "mug", "none.png"), bench.item("silent", "", "http://shop.example/1.png")
+    admission = bench.admit(worded, silent._replace(ahead=True))
+    assert [(job.item_id, job.image) for job in admission.fresh] == [("worded", None)]
+    assert [(item_id, problem.outcome) for item_id, problem in admission.unusable] == [
+        ("worded", "missing"),
+        ("silent", "refused"),
+    ]
+    assert (admission.refused, admission.gone, admission.settled) == ([], ["silent"], [])
+    again = bench.admit(silent)
+    (letter,) = again.refused
+    assert (letter.reason, letter.offset) == ("bad_image", silent.position.offset)
+    assert again.settled == [silent.position]
