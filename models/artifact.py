@@ -7,19 +7,16 @@ no network. What transformers would import, download or execute because of a key
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from models.errors import ModelError
+from models.files import read_json, sha256_of
 from models.images import Preprocessing, read_preprocessing
-
-#: `projection` is the model's own: CLIP projects the state of the closing token.
-Pooling = Literal["mean", "cls", "lasttoken", "projection"]
+from models.modules import DenseLayer, Pooling, read_modules
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
@@ -45,9 +42,6 @@ _REFUSED_KEYS = frozenset({
 #: Old releases wrote these two; every other private key sets an internal of transformers.
 _HARMLESS_PRIVATE_KEYS = frozenset({"_name_or_path", "_commit_hash"})
 
-#: What sentence-transformers may list in modules.json. A Dense or other layer would change the vectors silently.
-_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
-
 #: What models call the prompt of the texts that are looked for, in sentence-transformers' order.
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
@@ -59,9 +53,6 @@ _CLIP_MAX_TOKENS = 77
 _CLIP_IMAGE_SIZE = 224
 #: Where the steps before the image tower are told: old releases of transformers, and new ones.
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
-
-#: A JSON file of a model is a few KB (label maps included); the tokenizer is read by its own parser.
-_MAX_JSON_BYTES = 4 << 20
 
 #: Where neither the folder nor its architecture says how long a text may be.
 _DEFAULT_MAX_TOKENS = 512
@@ -80,6 +71,8 @@ class ModelFolder:
         Longest input, special tokens included.
     pooling
         How token states become one vector.
+    dense
+        Layers behind the pooling, in their order.
     dim
         Elements of a vector.
     full_dim
@@ -99,6 +92,7 @@ class ModelFolder:
     architecture: str
     max_tokens: int
     pooling: Pooling
+    dense: tuple[DenseLayer, ...]
     dim: int
     full_dim: int
     prompt: str
@@ -144,31 +138,32 @@ def load_spec(
     if not path.is_dir():
         raise ModelError(f"the model folder {path} does not exist")
     _require_files(path)
-    weights_sha256 = _sha256(path / WEIGHTS)
+    weights_sha256 = sha256_of(path / WEIGHTS)
     if sha256 and weights_sha256 != sha256:
         raise ModelError(f"{path / WEIGHTS} has SHA-256 {weights_sha256}, expected {sha256}")
     _check_manifest(path, {**_read_manifest(path), **(manifest or {})})
-    config = _read_json(path / CONFIG)
+    config = read_json(path / CONFIG)
     _check_config(config, path / CONFIG)
-    full_dim = _dim(config, path)
+    layers = read_modules(path, _dim(config, path), projects=config["model_type"] in TAKE_IMAGES)
+    full_dim = layers.dim
     if dim > full_dim:
         raise ModelError(f"vectors of {path} have {full_dim} elements, of which {dim} cannot be kept")
-    pooling, pools_prompt = _pooling(path, config["model_type"])
     prompt = _own_prompt(path) if prompt is None else prompt
-    if prompt and not pools_prompt:
+    if prompt and not layers.pools_prompt:
         raise ModelError(f"{path} leaves its prompt out of the pooling, which Freshet does not do; set no prompt")
     return ModelFolder(
         path=path,
         architecture=config["model_type"],
         max_tokens=_max_tokens(path, config),
-        pooling=pooling,
+        pooling=layers.pooling,
+        dense=layers.dense,
         dim=dim or full_dim,
         full_dim=full_dim,
         prompt=prompt,
         lower_case=_lower_case(path),
         preprocessing=_preprocessing(path, config),
         weights_sha256=weights_sha256,
-        tokenizer_sha256=_sha256(path / TOKENIZER),
+        tokenizer_sha256=sha256_of(path / TOKENIZER),
     )
 
 
@@ -205,14 +200,6 @@ def _require_files(path: Path) -> None:
     raise ModelError(f"{path} is not a model folder: {', '.join(missing)} missing")
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-
-
 def _read_manifest(path: Path) -> dict[str, str]:
     """Read `SHA256SUMS`: lines of hash, blank, blank or `*`, name."""
     if not (path / MANIFEST).exists():
@@ -231,17 +218,8 @@ def _check_manifest(path: Path, manifest: Mapping[str, str]) -> None:
         file = path / name
         if not file.resolve().is_relative_to(path.resolve()) or not file.is_file():
             raise ModelError(f"{path} lacks {name}, which its manifest names")
-        if (found := _sha256(file)) != expected:
+        if (found := sha256_of(file)) != expected:
             raise ModelError(f"{file} has SHA-256 {found}, expected {expected}")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise ModelError(f"{path} is larger than {_MAX_JSON_BYTES} bytes")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}") from error
 
 
 def _check_config(config: Any, path: Path) -> None:
@@ -268,48 +246,10 @@ def _refuse_keys(value: Any, path: Path) -> None:
             _refuse_keys(inner, path)
 
 
-def _pooling(path: Path, architecture: str) -> tuple[Pooling, bool]:
-    """Return the pooling, and whether it takes in the prompt's tokens."""
-    if architecture == _CLIP:
-        return "projection", True
-    folder = "1_Pooling"
-    if (path / "modules.json").exists():
-        modules = _read_json(path / "modules.json")
-        names = {str(module.get("type", "")).rpartition(".")[2]: str(module.get("path", "")) for module in modules}
-        if unknown := sorted(set(names) - _MODULES):
-            raise ModelError(f"{path / 'modules.json'} has a layer {unknown[0]!r}, which Freshet does not apply")
-        folder = names.get("Pooling", folder)
-    file = path / folder / CONFIG
-    if not file.resolve().is_relative_to(path.resolve()):
-        raise ModelError(f"{path / 'modules.json'} points out of its folder")
-    if not file.exists():
-        return "mean", True
-    config = _read_json(file)
-    # New releases of sentence-transformers write one name, old ones a flag per mode.
-    named = config.get("pooling_mode")
-    if isinstance(named, str):
-        modes = {named}
-    else:
-        flags = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "lasttoken"}
-        modes = {
-            flags.get(name.removeprefix("pooling_mode_"), name)
-            for name, on in config.items()
-            if name.startswith("pooling_mode_") and on is True
-        }
-    # The first and the last token are what they are with a prompt or without.
-    if modes == {"mean"}:
-        return "mean", config.get("include_prompt") is not False
-    if modes == {"cls"}:
-        return "cls", True
-    if modes == {"lasttoken"}:
-        return "lasttoken", True
-    raise ModelError(f"{file} asks for pooling {sorted(modes)}; supported are mean, cls and lasttoken, one at a time")
-
-
 def _own_prompt(path: Path) -> str:
     """Return what sentence-transformers puts before documents: the first of these names, else the default prompt."""
     file = path / "config_sentence_transformers.json"
-    config = _read_json(file) if file.exists() else {}
+    config = read_json(file) if file.exists() else {}
     prompts = config.get("prompts") or {}
     for name in (*_DOCUMENT_PROMPTS, config.get("default_prompt_name")):
         if prompt := prompts.get(name):
@@ -321,7 +261,7 @@ def _own_prompt(path: Path) -> str:
 
 def _lower_case(path: Path) -> bool:
     file = path / "sentence_bert_config.json"
-    return file.exists() and _read_json(file).get("do_lower_case") is True
+    return file.exists() and read_json(file).get("do_lower_case") is True
 
 
 def _preprocessing(path: Path, config: dict[str, Any]) -> Preprocessing | None:
@@ -334,7 +274,7 @@ def _preprocessing(path: Path, config: dict[str, Any]) -> Preprocessing | None:
     # Read here as data and never by transformers, so its keys can make nothing run.
     for file in (path / name for name in _PREPROCESSORS):
         if file.exists():
-            steps = _read_json(file)
+            steps = read_json(file)
             inner = steps.get("image_processor", steps) if isinstance(steps, dict) else steps
             return read_preprocessing(inner, size, file)
     return None
@@ -354,7 +294,7 @@ def _max_tokens(path: Path, config: dict[str, Any]) -> int:
     if isinstance(positions, int):
         limits.append(positions - 2 if config["model_type"] in _OFFSET_POSITIONS else positions)
     if (path / "sentence_bert_config.json").exists():
-        given = _read_json(path / "sentence_bert_config.json").get("max_seq_length")
+        given = read_json(path / "sentence_bert_config.json").get("max_seq_length")
         if isinstance(given, int):
             limits.append(given)
     longest = min(limits, default=_DEFAULT_MAX_TOKENS)

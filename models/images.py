@@ -31,6 +31,10 @@ _DEFAULTS: dict[str, Any] = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
+#: Passes over a progressive JPEG: cameras and editors write about ten. Each costs time for all pixels and next to no
+#: bytes, so that a small file could take hours. The second is what a pass begins with.
+_MOST_SCANS = 100
+_SCAN = b"\xff\xda"
 #: Tiles along one side of a check image: large enough that each lies over several patches.
 _TILES = 4
 #: A step that is left out would need another rule for sizes or values; no CLIP model does so.
@@ -165,6 +169,8 @@ def pixels_of(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> npt
         # Opening reads the header; Pillow's own alarm about the size is an error or, in tests, a warning that is one.
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.width, image.height, preprocessing, max_pixels)
+            if image.format not in {"PNG", "WEBP"}:
+                _check_scans(data)
             return _prepared(image, preprocessing)
     except ImageError:
         raise
@@ -185,6 +191,11 @@ def _check_size(width: int, height: int, preprocessing: Preprocessing, max_pixel
     edge = preprocessing.shortest_edge
     if edge is not None and edge * edge * max(width, height) // min(width, height) > max_pixels:
         raise ImageError("too_large", f"{width} x {height} pixels are too narrow to be scaled to {edge}")
+
+
+def _check_scans(data: bytes) -> None:
+    if data.count(_SCAN) > _MOST_SCANS:
+        raise ImageError("too_large", f"it has more than {_MOST_SCANS} scans")
 
 
 def _prepared(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:

@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer
 
 from models.artifact import ModelFolder
+from models.dense import load_dense
 from models.loading import load_model
 
 
@@ -37,6 +38,7 @@ class Network:
         self.model, self.pad = load_model(folder, dtype, device, tokenizer)
         self._folder = folder
         self._device = device
+        self._dense = [load_dense(layer, device) for layer in folder.dense]
         self.image_tokens = 1
         if (preprocessing := folder.preprocessing) is not None:
             mean, std = (
@@ -79,8 +81,11 @@ class Network:
         return (states * mask[:, :, None]).sum(1) / ends[:, None]
 
     def _unit(self, pooled: torch.Tensor) -> npt.NDArray[np.float32]:
+        pooled = pooled.float()
+        for apply in self._dense:
+            pooled = apply(pooled)
         if self._folder.dim < self._folder.full_dim:
             pooled = pooled[:, : self._folder.dim]  # a Matryoshka model has said the most by then
-        unit = torch.nn.functional.normalize(pooled.float(), dim=1)
+        unit = torch.nn.functional.normalize(pooled, dim=1)
         vectors: npt.NDArray[np.float32] = unit.cpu().numpy()
         return vectors

@@ -66,10 +66,10 @@ def test_other_pooling_is_refused(folder: Path, config: dict[str, Any]) -> None:
 
 
 def test_a_further_layer_is_refused(folder: Path) -> None:
-    """A Dense layer behind the pooling is part of the model and is not applied here."""
-    layers = [{"type": "sentence_transformers.models.Transformer", "path": ""}, {"type": "x.Dense", "path": "2_Dense"}]
+    """A layer that is not known is part of the model and is not applied here."""
+    layers = [{"type": "sentence_transformers.models.Transformer", "path": ""}, {"type": "x.LSTM", "path": "2_LSTM"}]
     (folder / "modules.json").write_text(json.dumps(layers), encoding="utf-8")
-    with pytest.raises(ModelError, match="'Dense'"):
+    with pytest.raises(ModelError, match="'LSTM'"):
         load_spec(folder)
 
 

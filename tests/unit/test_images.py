@@ -85,6 +85,18 @@ def test_a_bad_file_is_a_reason(data: bytes, outcome: str, reason: str) -> None:
     assert caught.value.outcome == outcome
 
 
+def test_a_jpeg_of_endless_passes_is_refused() -> None:
+    """Each pass takes time for every pixel, and a few bytes; usual ones have some ten."""
+    out = io.BytesIO()
+    picture().save(out, "JPEG", progressive=True)
+    data = out.getvalue()
+    assert pixels_of(data, PLAIN, MANY).any()
+    last = data.rindex(b"\xff\xda")
+    with pytest.raises(ImageError, match="more than 100 scans") as caught:
+        pixels_of(data[:-2] + data[last:-2] * 100 + data[-2:], PLAIN, MANY)
+    assert caught.value.outcome == "too_large"
+
+
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
