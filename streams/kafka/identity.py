@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaException, TopicCollection
@@ -10,12 +9,10 @@ from confluent_kafka.admin import AdminClient
 
 from streams.errors import DependencyError, TopicMismatchError
 from streams.kafka.deadline import Deadline
-from streams.kafka.passing import passes
+from streams.kafka.patience import answered
 
 #: What a broker that keeps no ids (before Kafka 2.8) tells: sixteen zero bytes.
 _NO_ID = "A" * 22
-#: How long to wait before a question is asked again that a broker could not answer yet.
-_RETRY_S = 0.1
 
 
 def topic_ids(client: AdminClient, topics: Sequence[str], deadline: Deadline) -> dict[str, str]:
@@ -28,17 +25,16 @@ def topic_ids(client: AdminClient, topics: Sequence[str], deadline: Deadline) ->
         When Kafka does not answer before the deadline.
 
     """
-    while True:
-        described = client.describe_topics(TopicCollection(list(topics)), request_timeout=deadline.remaining_s())
-        try:
-            ids = {topic: str(found.result().topic_id) for topic, found in described.items()}
-        except KafkaException as error:
-            # A broker that has just started may not know a topic yet.
-            if deadline.passed or not passes(error.args[0]):
-                raise DependencyError(f"asking for the ids of topics failed: {error.args[0].str()}") from error
-            time.sleep(_RETRY_S)
-        else:
-            return {topic: found for topic, found in ids.items() if found != _NO_ID}
+
+    def ask(timeout_s: float) -> dict[str, str]:
+        described = client.describe_topics(TopicCollection(list(topics)), request_timeout=timeout_s)
+        return {topic: str(found.result().topic_id) for topic, found in described.items()}
+
+    try:
+        ids = answered(ask, deadline)
+    except KafkaException as error:
+        raise DependencyError(f"asking for the ids of topics failed: {error.args[0].str()}") from error
+    return {topic: found for topic, found in ids.items() if found != _NO_ID}
 
 
 def check_same(former: Mapping[str, str], present: Mapping[str, str], partition: int) -> None:

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from confluent_kafka import KafkaException
 
 from streams.errors import CommitError
 from streams.kafka.deadline import Deadline
+from streams.kafka.passing import passes
+
+T = TypeVar("T")
 
 #: One more try when a deadline has passed: a process that was stopped for a minute in the middle of a commit wakes
 #: after its deadline, and this is how it hears that it was fenced instead of guessing that Kafka is away.
 GRACE_S = 2.0
+#: How long to wait before a question is asked again that a broker could not answer yet.
+_RETRY_S = 0.1
+
+
+def answered(question: Callable[[float], T], deadline: Deadline) -> T:
+    """Ask, within a number of seconds, until a broker that has just started knows what it leads, or the deadline."""
+    while True:
+        try:
+            return question(deadline.remaining_s())
+        except KafkaException as error:
+            if deadline.passed or not passes(error.args[0]):
+                raise
+            time.sleep(_RETRY_S)
 
 
 def resumed(call: Callable[[float], object], deadline: Deadline) -> None:

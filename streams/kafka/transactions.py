@@ -9,7 +9,6 @@ it fences whoever had the partition before.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -29,8 +28,7 @@ from streams.kafka.clients import librdkafka_config
 from streams.kafka.deadline import Deadline
 from streams.kafka.outgoing import OutRecord, OutRecords, produce
 from streams.kafka.partitioner import LIBRDKAFKA_PARTITIONER
-from streams.kafka.passing import passes
-from streams.kafka.patience import GRACE_S, bounded, resumed
+from streams.kafka.patience import GRACE_S, answered, bounded, resumed
 from streams.settings import Settings
 from streams.topics import TOPICS
 
@@ -39,9 +37,6 @@ _LOG = structlog.get_logger(__name__)
 #: The broker aborts a transaction that is open longer. It must outlast the longest commit interval under load plus a
 #: commit (60 s + 20 s by default settings), and bounds how long a dead worker can hold back read-committed readers.
 _TRANSACTION_TIMEOUT_MS = 90_000
-
-#: How long to wait before a question is asked again that a broker could not answer yet.
-_RETRY_S = 0.1
 
 #: What a producer that broke in a request under way answers to `produce`, without the reason.
 _BARE = {KafkaError._FATAL, KafkaError._STATE}  # noqa: SLF001 -- public constants
@@ -173,18 +168,9 @@ class PartitionTransactions:
             return {topic: self._bounds(members, topic, deadline) for topic in topics}
 
     def _bounds(self, members: Consumer, topic: str, deadline: Deadline) -> tuple[int, int]:
-        while True:
-            try:
-                start, end = members.get_watermark_offsets(
-                    TopicPartition(topic, self._partition), timeout=deadline.remaining_s()
-                )
-            except KafkaException as error:
-                # A broker that has just started may not know yet what it leads.
-                if deadline.passed or not passes(error.args[0]):
-                    raise
-                time.sleep(_RETRY_S)
-            else:
-                return start, end
+        place = TopicPartition(topic, self._partition)
+        start, end = answered(lambda timeout_s: members.get_watermark_offsets(place, timeout=timeout_s), deadline)
+        return start, end
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[Consumer]:
