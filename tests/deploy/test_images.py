@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
-import yaml
 
 from streams.settings import ENV_PREFIX, Settings
-from tests.support import kubectl
-from tests.support.rendered import DEPLOY, Rendered
+from tests.support.rendered import Rendered
 
 
 @pytest.fixture(scope="module")
-def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rendered]:
+def mounted(with_component: Callable[[str], Rendered]) -> Rendered:
     """The production overlay with the component added."""
-    folder = tmp_path_factory.mktemp("images")
-    shutil.copytree(DEPLOY, folder / "deploy")
-    file = folder / "deploy/overlays/prod/kustomization.yaml"
-    overlay = yaml.safe_load(file.read_text(encoding="utf-8"))
-    overlay["components"].append("../../components/images")
-    file.write_text(yaml.safe_dump(overlay), encoding="utf-8")
-    binary = kubectl.unpack(folder)
-    yield Rendered("overlays/prod", kubectl.render(binary, file.parent))
-    binary.unlink()
+    return with_component("images")
 
 
 def test_the_encoder_reads_the_claim_where_its_setting_says(mounted: Rendered, kustomized: dict[str, Rendered]) -> None:

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
-import yaml
 from prometheus_client import REGISTRY
 
 from streams import metrics
 from streams.encoding.intake import SOURCES
-from tests.support import kubectl
-from tests.support.rendered import DEPLOY, Rendered
+from tests.support.rendered import Rendered
 
 
 @pytest.fixture(scope="module")
-def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rendered]:
-    """The production overlay with the component added, as the README says to do it."""
-    folder = tmp_path_factory.mktemp("keda")
-    shutil.copytree(DEPLOY, folder / "deploy")
-    file = folder / "deploy/overlays/prod/kustomization.yaml"
-    overlay = yaml.safe_load(file.read_text(encoding="utf-8"))
-    overlay["components"].append("../../components/keda")
-    file.write_text(yaml.safe_dump(overlay), encoding="utf-8")
-    binary = kubectl.unpack(folder)
-    yield Rendered("overlays/prod", kubectl.render(binary, file.parent))
-    binary.unlink()
+def scaled(with_component: Callable[[str], Rendered]) -> Rendered:
+    """The production overlay with the component added."""
+    return with_component("keda")
 
 
 def test_it_adds_one_scaled_object_for_the_encoder(scaled: Rendered, kustomized: dict[str, Rendered]) -> None:
