@@ -13,10 +13,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import faust
 import structlog
@@ -40,8 +40,9 @@ from streams.kafka.ending import end_within
 from streams.kafka.identity import topic_ids
 from streams.kafka.owner import Owner, commit_wait_s
 from streams.kafka.presence import watch_kafka
+from streams.kafka.role import Role
 from streams.kafka.transport import Run, batched_topic
-from streams.kafka.work import Kept, Work
+from streams.kafka.work import Kept
 from streams.settings import Settings
 
 _LOG = structlog.get_logger(__name__)
@@ -58,30 +59,6 @@ _LOOP_STUCK_S = 15.0
 #: What ending may take beyond the last commit's deadline: leaving the group and closing clients take a second or two.
 #: With 20 s for the commit it is over well within a pod's grace period of 45 s.
 _END_S = 5.0
-
-
-class Role(Protocol):
-    """What a streaming role adds to the runtime."""
-
-    name: str
-    #: Kafka's names of the topics it consumes, co-partitioned.
-    topics: Sequence[str]
-    #: Time between two transactions of a partition, while committing is quick.
-    commit_interval_s: float
-    #: What the second of two records may wait for while records trickle in: see `Transport.fetch_pause_s`.
-    fetch_pause_s: float
-
-    def work(self, partition: int) -> Work:
-        """Make the state of one partition, empty."""
-
-    async def start(self, runtime: Runtime) -> None:
-        """Begin what runs beside the partitions; called before the app joins its group."""
-
-    async def stop(self) -> None:
-        """End what `start` began."""
-
-    def ready(self) -> tuple[bool, dict[str, Any]]:
-        """Whether the role itself is ready, with details; called from the health thread."""
 
 
 class Runtime:
