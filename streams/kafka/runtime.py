@@ -103,6 +103,11 @@ class Runtime:
             _LOG.error("role_failed", error=str(error), kind=type(error).__name__)
             self._failure.set_exception(error)
 
+    @property
+    def arriving(self) -> bool:
+        """Whether more that was fetched is about to be folded."""
+        return bool(self._app.consumer.arriving)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine beside the others; its failure is the role's."""
         task = asyncio.get_running_loop().create_task(work)

@@ -61,7 +61,9 @@ class Worker:
         self._catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s)
         definitions = load_file(settings.experiments_file) if settings.experiments_file else []
         experiments = Experiments(definitions, load_ranking(settings.ranking_file))
-        self._publisher = Publisher(settings, self._catalogue, experiments, ListCache(settings))
+        self._publisher = Publisher(
+            settings, self._catalogue, experiments, ListCache(settings), more_comes=lambda: self._runtime.arriving
+        )
         self._budget = Budget(settings.max_hot_users, settings.max_state_bytes)
         self._follower: Follower | None = None
         self._partitions: dict[str, int] = {}

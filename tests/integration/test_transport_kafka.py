@@ -218,6 +218,33 @@ def test_a_run_of_a_former_generation_says_nothing_about_the_new_one(broker: Bro
     asyncio.run(scenario())
 
 
+def test_what_was_fetched_arrives_until_agents_have_it(broker: Broker) -> None:
+    """A run in its agent's queue is arriving; one in an agent's hand, or done, is not."""
+    topic = broker.topic(partitions=1)
+    broker.produce(topic, numbers(0, 10), 0)
+
+    async def scenario() -> None:
+        may_end = asyncio.Event()
+
+        async def slow(run: Run) -> None:
+            await may_end.wait()
+            run.done()
+
+        stranger = Stranger(broker, topic, broker_max_poll_records=5)
+        stranger.collect(topic, each=slow)
+        async with stranger.running():
+            await until(lambda: len(stranger.consumer._ledger) == 2, "a run in hand, another queued")
+
+            assert stranger.consumer.arriving
+
+            may_end.set()
+            await until(lambda: len(stranger.values) == 10, "both runs")
+
+            assert not stranger.consumer.arriving
+
+    asyncio.run(scenario())
+
+
 def test_a_rebalance_waits_for_the_run_in_hand(broker: Broker) -> None:
     """A run that an agent works on is ended and committed before another member may own its partition."""
     topic = broker.topic(partitions=2)

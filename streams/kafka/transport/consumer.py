@@ -48,6 +48,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
         self.fenced: InstanceFencedError | None = None
         self._held: set[TP] = set()
         self._ledger = Ledger()
+        self._handing_over = False
         self._read_to: dict[TP, int] = {}
         self._room = asyncio.Event()
         self._sought = False
@@ -100,6 +101,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
 
         state.await_reset = await_reset
         return True
+
+    @property
+    def arriving(self) -> bool:
+        """Whether runs that were fetched are on their way to their agents."""
+        return self._handing_over or any(not run.taken for run in self._ledger)
 
     def hold(self, tps: Iterable[TP]) -> None:
         """Stop handing over runs of these partitions until they are released."""
@@ -198,13 +204,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
             await self.wait(self.can_resume_flow)
         generation = self.app.consumer_generation_id
         wanted, fetched = await self._fetch(timeout)
-        single: dict[TP, Sequence[Any]] = {}
-        for tp, records in fetched.items():
-            self._note_end(tp)
-            if tp.topic not in self.transport.batched:
-                single[tp] = records
-            elif not await self._hand_over(tp, records, generation):
-                return
+        single = {tp: records for tp, records in fetched.items() if tp.topic not in self.transport.batched}
+        self._handing_over = True
+        try:
+            for tp, records in fetched.items():
+                self._note_end(tp)
+                if tp not in single and not await self._hand_over(tp, records, generation):
+                    return
+        finally:
+            self._handing_over = False
         self._note_positions(wanted)
         active = self._get_active_partitions()
         for tp, record in self.scheduler.iterate(single):

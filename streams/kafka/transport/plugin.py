@@ -70,7 +70,7 @@ class _HandWatch(faust.Sensor):  # type: ignore[misc]  # Faust ships no types
         """Note that an agent took the event."""
         del tp, offset, stream
         if isinstance(event.value, Run):
-            event.value.in_hand = True
+            event.value.taken = event.value.in_hand = True
 
     def on_stream_event_out(self, tp: TP, offset: int, stream: Any, event: Any, state: Any = None) -> None:
         """Note that the agent went on from the event."""

@@ -25,8 +25,10 @@ class Run:
         Offset behind the last record.
     finished
         Whether `done` was called.
+    taken
+        Whether an agent has taken it from its queue.
     in_hand
-        Whether an agent has taken it from its queue and not asked for the next one yet.
+        Whether that agent has not asked for the next one yet.
     reported
         Whether it was reported as standing still.
 
@@ -34,7 +36,7 @@ class Run:
 
     __slots__ = (
         "_done", "finished", "generation", "in_hand", "made_at_s", "next_offset", "partition", "records", "reported",
-        "topic",
+        "taken", "topic",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +53,7 @@ class Run:
         self.generation = generation
         self.next_offset: int = records[-1].offset + 1
         self.finished = False
+        self.taken = False
         self.in_hand = False
         self.reported = False
         self.made_at_s = time.monotonic()
