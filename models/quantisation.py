@@ -111,3 +111,19 @@ def quantise(vectors: Floats) -> Quantised:
     coded = uncoded(*vectors.shape)
     _encode_rows(np.ascontiguousarray(vectors), coded)
     return coded
+
+
+@compiled
+def multiply(codes: Codes, queries: Codes, lanes: npt.NDArray[np.int64], products: npt.NDArray[np.int32]) -> None:
+    """
+    Write the products of rows (n, d) and some of the queries (q, d) into their columns of `products` (n, q).
+
+    For a handful of queries; for more the tiles of a matrix product pay.
+    """
+    for row in range(len(codes)):
+        for place in range(len(lanes)):
+            lane = lanes[place]
+            total = np.int32(0)
+            for axis in range(codes.shape[1]):
+                total += np.int32(codes[row, axis]) * np.int32(queries[lane, axis])
+            products[row, lane] = total
