@@ -12,6 +12,7 @@ from typing import Any
 
 import faust
 import pytest
+import uvloop
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from faust.transport.drivers import aiokafka as driver
@@ -61,6 +62,20 @@ def test_it_stands_alone() -> None:
     brought = [name for name in ast.literal_eval(said) if name.partition(".")[0] in {"models", "streams"}]
 
     assert sorted(["models", "models.compiled", "streams", "streams.errors", "streams.kafka", *own]) == brought
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_the_client_runs_on_a_loop_of_the_apps_kind(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Its thread has a loop of its own, asyncio's for an app on asyncio's, uvloop's for one on uvloop's."""
+
+    async def kinds() -> tuple[type, type]:
+        with consumer_of(app_on()) as consumer:
+            return type(asyncio.get_running_loop()), type(consumer._thread.thread_loop)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        apps, clients = runner.run(kinds())
+
+    assert apps is clients
 
 
 def test_a_batched_topic_on_another_transport_is_refused() -> None:
