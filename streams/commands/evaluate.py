@@ -32,6 +32,7 @@ class Protocol(StrEnum):
     LEAVE_ONE_OUT = "leave-one-out"
     TIME_SPLIT = "time-split"
     PREQUENTIAL = "prequential"
+    COLD_START = "cold-start"
 
 
 LogName = Annotated[
@@ -66,7 +67,7 @@ WithRecbole = Annotated[
     typer.Option(
         "--with-recbole",
         help="Also train RecBole's GRU4Rec and SASRec on the same events, up to ten minutes each on two cores; the "
-        "first time installs RecBole. Not with prequential.",
+        "first time installs RecBole. With leave-one-out and time-split.",
     ),
 ]
 Report = Annotated[
@@ -112,6 +113,8 @@ def evaluate(
     `time-split`: everything from --test-from on is held out; one list a user, whose targets are all items met then.
 
     `prequential`: for every event from --test-from on, the list as it stood just before; then the event is learned.
+
+    `cold-start`: every tenth user is new to what the others did; lists after 0, 1, 2, 3, 5 and 10 of their events.
     """
     from models.prebuilt import take_prebuilt
     from streams.evaluation.logs import find_log
@@ -122,8 +125,10 @@ def evaluate(
 
     if protocol is not Protocol.PREQUENTIAL and (within_session or freshness):
         raise ConfigurationError("--within-session and --freshness go with --protocol prequential")
-    if protocol is Protocol.PREQUENTIAL and with_recbole:
-        raise ConfigurationError("--with-recbole does not go with prequential, which fits every system again and again")
+    if protocol in {Protocol.PREQUENTIAL, Protocol.COLD_START} and with_recbole:
+        raise ConfigurationError(
+            f"--with-recbole does not go with {protocol.value}, where histories grow between lists"
+        )
     test_from_ms = _test_from_ms(test_from, protocol)
     configured = settings()
     found = find_log(configured, log, items).first_users(limit_users)
@@ -165,17 +170,19 @@ def _plan(protocol: Protocol, log: Interactions, test_from_ms: int | None, *, wi
     from streams.evaluation import protocols
 
     if test_from_ms is None:
-        return protocols.leave_one_out(log)
+        return protocols.cold_start(log) if protocol is Protocol.COLD_START else protocols.leave_one_out(log)
     if protocol is Protocol.TIME_SPLIT:
         return protocols.time_split(log, test_from_ms)
     return protocols.prequential(log, test_from_ms, within_session=within_session)
 
 
 def _test_from_ms(text: str, protocol: Protocol) -> int | None:
-    """Return where testing begins; None for leave-one-out."""
-    if protocol is Protocol.LEAVE_ONE_OUT:
+    """Return where testing begins; None where no time tells that."""
+    if protocol in {Protocol.LEAVE_ONE_OUT, Protocol.COLD_START}:
         if text:
-            raise ConfigurationError("--test-from does not go with leave-one-out, whose test is each user's last event")
+            raise ConfigurationError(
+                f"--test-from does not go with {protocol.value}, whose test is of users, not of a time"
+            )
         return None
     if not text:
         raise ConfigurationError(f"{protocol.value} needs --test-from, like --test-from 2017-12-04")

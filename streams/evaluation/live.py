@@ -145,6 +145,10 @@ class Live:
         """Make lists by other ranking parameters from here on."""
         self._experiments = Experiments(base=parameters)
 
+    def parameters(self, users: Int32) -> list[RankingParameters]:
+        """Return by what parameters the lists of users are made."""
+        return [self._parameters(self._users[user]) for user in users.tolist()]
+
     # Learning
 
     def learn(self, log: Interactions) -> None:

@@ -65,6 +65,13 @@ def plots(result: Evaluated, scores: Scores) -> dict[str, tuple[str, bytes]]:
             lambda figure: _parts(figure, parts, order),
             0.32 * len(order) + 1,
         )
+    if headline.new_items is not None:
+        new_items = headline.new_items
+        drawn["new"] = (
+            "HR@10 and HR@100 of every system on items that nobody had met.",
+            lambda figure: _bars(figure, new_items, order, ("hr@10", "hr@100")),
+            0.32 * len(order) + 1,
+        )
     if scores.freshness is not None:
         freshness = scores.freshness
         drawn["freshness"] = (

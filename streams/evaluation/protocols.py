@@ -111,6 +111,33 @@ def prequential(log: Interactions, test_from_ms: int, *, within_session: bool = 
     return Plan(log.at(slice(0, cut)), told, questions, Asking(asked.users, asked.sessions, asked.ts_ms))
 
 
+def cold_start(log: Interactions) -> Plan:
+    """
+    Ask for lists of every tenth user after 0, 1, 2, 3, 5 and 10 events, with the item of the next event as target.
+
+    All events of all other users are learned first; these users' own are told one after the other.
+
+    Raises
+    ------
+    ConfigurationError
+        When the log has no second user.
+
+    """
+    is_new = log.users % _ONE_IN == 0
+    if is_new.all():
+        raise ConfigurationError("cold-start needs a log with several users: some are learned, others come new")
+    positions = np.flatnonzero(is_new)
+    had = _events_before(log.users[positions])
+    told = positions[had <= _HAD[-1]]
+    asked_at = positions[np.isin(had, _HAD)]
+    asked = log.at(asked_at)
+    questions = Questions(asked.users, asked_at, asked.items, np.arange(1, len(asked_at) + 1))
+    return Plan(log.at(~is_new), told, questions, Asking(asked.users, asked.sessions, asked.ts_ms))
+
+
+#: Of how many users one is new in `cold_start`, and after how many events lists are asked for.
+_ONE_IN = 10
+_HAD = (0, 1, 2, 3, 5, 10)
 _NOTHING: Int64 = np.empty(0, np.int64)
 
 
@@ -119,6 +146,20 @@ def _last_of_each(users: npt.NDArray[np.int32]) -> Int64:
     last = np.full(int(users.max()) + 1, -1, np.int64)
     np.maximum.at(last, users, np.arange(len(users)))
     return np.sort(last[last >= 0])
+
+
+def _events_before(users: npt.NDArray[np.int32]) -> Int64:
+    """
+    Return how many events before each (n,) are of its user.
+
+    >>> _events_before(np.array([4, 7, 4, 4], np.int32)).tolist()
+    [0, 0, 1, 2]
+    """
+    order = np.argsort(users, kind="stable")
+    _, first, counts = np.unique(users[order], return_index=True, return_counts=True)
+    before = np.empty(len(users), np.int64)
+    before[order] = np.arange(len(users)) - np.repeat(first, counts)
+    return before
 
 
 def _is_later_in_session(log: Interactions) -> npt.NDArray[np.bool_]:

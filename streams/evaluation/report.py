@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from streams.errors import DependencyError
+from streams.evaluation.guardrails import Violations
 from streams.evaluation.plots import in_order, plots
 from streams.evaluation.results import Evaluated
 from streams.evaluation.scores import OURS, Mode, Part, Scores, as_json, scored
@@ -19,6 +20,11 @@ _ACCURACY: Final = ("hr@10", "ndcg@10", "mrr@10", "recall@10", "f1@10", "hr@100"
 _WHOLE_LISTS: Final = (
     "coverage@10", "gini@10", "novelty@10", "ild@10", "category_ild@10", "miscalibration@10",
 )  # fmt: skip
+_NEW_ITEMS: Final = ("hr@10", "hr@100", "ndcg@10", "auc")
+_GUARDRAILS: Final = (
+    "Counted from the log and the items' cards: met before under the mask, on a list twice, out of stock, or more than "
+    "a cap on brand, category or far prices allows."
+)
 _COMPARED: Final = ("hr@10", "ndcg@10", "recall@10")
 
 
@@ -97,9 +103,13 @@ def page(result: Evaluated, scores: Scores, images: Mapping[str, tuple[str, byte
         _section("history", "By history of the user", _by_history(headline), images),
         _section("exposure", "The lists as a whole", [_whole_lists(headline.overall)], images),
     ]
+    if headline.new_items is not None:
+        sections.append(_section("new", "Items that nobody had met", [_new_items(headline.new_items)], images))
     if scores.freshness is not None:
         title = "How much an update at every event is worth"
         sections.append(_section("freshness", title, _accuracy(scores.freshness, "event"), images))
+    if result.violations:
+        sections.append(_Section("Guardrails", [_GUARDRAILS], [_violations(result)]))
     if result.seconds:
         sections.append(_Section("Time", [], [_seconds(result)]))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -201,6 +211,22 @@ def _by_history(mode: Mode) -> list[_Table]:
         for system in _ranked(mode.overall)
     ]
     return [_Table("NDCG@10 by events of the user before (and how many lists)", columns, rows)]
+
+
+def _new_items(part: Part) -> _Table:
+    rows = [_Row(name, [_measured(part, name, one) for one in _NEW_ITEMS], name == OURS) for name in _ranked(part)]
+    return _Table(f"Targets known by their text alone: {part.questions:,} lists", _columns(_NEW_ITEMS), rows)
+
+
+def _violations(result: Evaluated) -> _Table:
+    rows = [
+        _Row(
+            words, [_Cell(f"{count:,}", kind="below" if count else "") for count in result.violations[mask]], ours=False
+        )
+        for mask, words in (("excluded", "without items met before"), ("allowed", "with items met before"))
+        if mask in result.violations
+    ]
+    return _Table("Items on Freshet's lists that break a rule", ["lists", *Violations._fields], rows)
 
 
 def _whole_lists(part: Part) -> _Table:

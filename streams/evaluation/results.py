@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.interactions import Int32, Int64, Interactions
+from streams.evaluation.guardrails import Violations
 
 
 class Questions(NamedTuple):
@@ -70,6 +71,8 @@ class Evaluated:
         All events, targets included, in time order; items and users are dense numbers.
     learned
         The events every system knew before it was asked the first time.
+    told
+        (k,) int64: positions in `log` of the events that were told one after the other while lists were asked for.
     items
         How many items there are; items of `log` are below it.
     questions
@@ -79,6 +82,8 @@ class Evaluated:
     freshness
         Lists of Freshet for the same questions under the mode of `exclude_seen`, when users' states are brought up to
         date only so often: by `event`, `minute`, `hour`, `day`. Empty where that was not run.
+    violations
+        What Freshet's lists break, by `excluded` and `allowed`; empty where that was not looked at.
     categories
         (items,) int32, dense numbers of categories; -1 where an item has none.
     vectors
@@ -95,10 +100,12 @@ class Evaluated:
     exclude_seen: bool
     log: Interactions
     learned: Interactions
+    told: Int64
     items: int
     questions: Questions
     systems: Mapping[str, Lists]
     freshness: Mapping[str, Int32] = field(default_factory=dict)
+    violations: Mapping[str, Violations] = field(default_factory=dict)
     categories: Int32
     vectors: npt.NDArray[np.float32] | None = None
     events_per_s: float

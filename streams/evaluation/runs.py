@@ -11,6 +11,7 @@ from models.baselines import all_baselines
 from models.interactions import Int32, Recommender
 from streams.errors import ConfigurationError, DependencyError
 from streams.evaluation.driving import DAY_MS, answers, delayed
+from streams.evaluation.guardrails import Guardrails, Violations
 from streams.evaluation.live import Live
 from streams.evaluation.logs import EvaluationLog
 from streams.evaluation.progress import Bars
@@ -81,7 +82,8 @@ def evaluated(run: Run, others: Iterable[Recommender], bars: Bars, *, freshness:
     """
     lists: dict[str, Lists] = {}
     seconds: dict[str, float] = {}
-    for system in chain([freshet(run)], others):
+    ours = freshet(run)
+    for system in chain([ours], others):
         started = time.monotonic()
         progress = bars(system.name, run.events)
         lists[system.name] = answers(
@@ -95,10 +97,12 @@ def evaluated(run: Run, others: Iterable[Recommender], bars: Bars, *, freshness:
         exclude_seen=run.exclude_seen,
         log=run.log.interactions,
         learned=run.plan.learned,
+        told=run.plan.told,
         items=len(run.log.items),
         questions=run.plan.questions,
         systems=lists,
         freshness=_ablation(run, lists[first], bars) if freshness else {},
+        violations=_violations(run, ours, lists[first]),
         categories=run.log.categories(),
         vectors=None if run.encoded is None else run.encoded.matrix(run.log.items),
         events_per_s=run.events / seconds[first],
@@ -129,6 +133,17 @@ def baselines(log: EvaluationLog, names: Sequence[str] = ()) -> list[Recommender
     if unknown := sorted(set(names) - {OURS, *known}):
         raise ConfigurationError(f"unknown system {unknown[0]!r}; known are {', '.join((OURS, *known))}")
     return [system for name, system in known.items() if not names or name in names]
+
+
+def _violations(run: Run, ours: Live, lists: Lists) -> dict[str, Violations]:
+    """Return what the lists of both masks break."""
+    guardrails = Guardrails(run.log, run.settings.weights)
+    users, before = run.plan.questions.users, run.plan.questions.before
+    parameters = ours.parameters(users)
+    return {
+        mask: guardrails.broken(made, users, before, parameters, exclude_seen=mask == "excluded")
+        for mask, made in lists._asdict().items()
+    }
 
 
 def _ablation(run: Run, at_every_event: Lists, bars: Bars) -> dict[str, Int32]:

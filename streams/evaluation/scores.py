@@ -1,8 +1,8 @@
 """
 The numbers of an evaluation: measures of every system with their intervals, and Freshet against each other system.
 
-A `Part` is a set of questions: all of them, those about items new to their users or met before, or those of users with
-so long a history. What is compared is always answers to the same questions.
+A `Part` is a set of questions: all of them, those about items new to their users or met before, those about items that
+nobody had met, or those of users with so long a history. What is compared is always answers to the same questions.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ OURS: Final = "freshet"
 #: Events of a user before the question: names of the slices, and the most events of each.
 HISTORY_LENGTHS: Final[tuple[tuple[str, int], ...]] = (
     ("0", 0),
-    ("1-5", 5),
-    ("6-20", 20),
+    ("1", 1),
+    ("2", 2),
+    ("3", 3),
+    ("4-5", 5),
+    ("6-10", 10),
+    ("11-20", 20),
     ("21-50", 50),
     ("51-100", 100),
     ("101+", np.iinfo(np.int64).max),
@@ -89,6 +93,9 @@ class Mode(NamedTuple):
         All questions.
     explore, repeat
         With only those targets that their user had never met before, or only the others; None where there are none.
+    new_items
+        With only those targets that nobody had met before, so that their text alone tells of them; None where there are
+        none.
     by_history
         By the length of the user's history before the question.
 
@@ -97,6 +104,7 @@ class Mode(NamedTuple):
     overall: Part
     explore: Part | None
     repeat: Part | None
+    new_items: Part | None
     by_history: dict[str, Part]
 
 
@@ -149,6 +157,7 @@ def as_json(result: Evaluated, scores: Scores) -> dict[str, Any]:
         "excluded": _mode_json(scores.excluded),
         "allowed": _mode_json(scores.allowed),
         "freshness": None if scores.freshness is None else _part_json(scores.freshness),
+        "violations": {mask: found._asdict() for mask, found in result.violations.items()},
         "events_per_s": result.events_per_s,
         "seconds": dict(result.seconds),
     }
@@ -159,6 +168,7 @@ def _mode_json(mode: Mode) -> dict[str, Any]:
         "overall": _part_json(mode.overall),
         "explore": None if mode.explore is None else _part_json(mode.explore),
         "repeat": None if mode.repeat is None else _part_json(mode.repeat),
+        "new_items": None if mode.new_items is None else _part_json(mode.new_items),
         "by_history": {name: _part_json(part) for name, part in mode.by_history.items()},
     }
 
@@ -228,6 +238,7 @@ def _mode(result: Evaluated, histories: Histories, systems: Mapping[str, Int32],
     moments = result.questions.before
     owners = asked.owners()
     met = histories.met(asked.users[owners], moments[owners], asked.targets)
+    new = _met_by_nobody(result, moments[owners], asked.targets)
     overall = asked.part(systems, OURS)
     for name, extra in _whole_lists(result, histories, systems).items():
         overall.metrics[name].update(extra)
@@ -242,8 +253,18 @@ def _mode(result: Evaluated, histories: Histories, systems: Mapping[str, Int32],
         overall,
         asked.only(~met).part(systems, OURS) if not met.all() else None,
         asked.only(met).part(systems, OURS) if met.any() else None,
+        asked.only(new).part(systems, OURS) if new.any() else None,
         slices,
     )
+
+
+def _met_by_nobody(result: Evaluated, moments: Int64, targets: Int32) -> npt.NDArray[np.bool_]:
+    """Return of which targets (t,) no event was known when they were asked for, at positions in the log."""
+    known_from = np.full(result.items, np.iinfo(np.int64).max)
+    items, first = np.unique(result.log.items[result.told], return_index=True)
+    known_from[items] = result.told[first]
+    known_from[result.learned.items] = -1
+    return np.asarray(known_from[targets] >= moments, np.bool_)
 
 
 def _whole_lists(result: Evaluated, histories: Histories, systems: Mapping[str, Int32]) -> dict[str, dict[str, float]]:

@@ -64,6 +64,7 @@ def test_a_log_that_is_not_there_is_named() -> None:
     "arguments",
     [
         ("--protocol", "leave-one-out"),
+        ("--protocol", "cold-start"),
         ("--protocol", "time-split", "--test-from", str(START_MS + 300_000)),
         ("--protocol", "prequential", "--test-from", str(START_MS + 240_000), "--freshness", "--within-session"),
     ],

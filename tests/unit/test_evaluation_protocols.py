@@ -8,7 +8,7 @@ import pytest
 from models.interactions import Asking, Int32, Interactions
 from streams.errors import ConfigurationError
 from streams.evaluation.driving import answers, delayed
-from streams.evaluation.protocols import leave_one_out, prequential, time_split
+from streams.evaluation.protocols import cold_start, leave_one_out, prequential, time_split
 
 MINUTE_MS = 60_000
 
@@ -67,6 +67,25 @@ def test_leave_one_out_holds_out_the_last_event_of_each_user() -> None:
     assert [2, 3] == plan.questions.before.tolist()
     assert [1, 2] == plan.questions.ends.tolist()
     assert [] == plan.told.tolist()
+
+
+def test_cold_start_asks_new_users_after_their_first_events() -> None:
+    """Every tenth user is unknown until asked, and asked after 0, 1, 2, 3, 5 and 10 events; all others are learned."""
+    events = [(user, 20 * user + step, 30 * step + user) for step in range(13) for user in range(12)]
+    log = log_of(*sorted(events, key=lambda event: event[2]))
+    plan = cold_start(log)
+    assert set(range(12)) - {0, 10} == set(plan.learned.users.tolist())
+    assert [(20 * user + had) for had in (0, 1, 2, 3, 5, 10) for user in (0, 10)] == plan.questions.targets.tolist()
+    lists = answers(Newest(), log, plan, 20, progress=ignored).excluded
+    for made, user, target in zip(lists.tolist(), plan.questions.users, plan.questions.targets, strict=True):
+        assert target not in made
+        assert target % 20 == len([position for position in plan.told if log.users[position] == user][: target % 20])
+
+
+def test_cold_start_needs_users_to_learn_from() -> None:
+    """A log of one user has none."""
+    with pytest.raises(ConfigurationError, match="several users"):
+        cold_start(log_of((0, 1, 0), (0, 2, 1)))
 
 
 def test_a_time_split_asks_each_user_once_for_all_that_is_held_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from models import measures
 from models.interactions import Int32, Interactions
+from streams.evaluation.guardrails import Violations
 from streams.evaluation.report import report
 from streams.evaluation.results import Evaluated, Lists, Questions
 from streams.evaluation.scores import OURS, scored
@@ -46,10 +48,12 @@ def run_of(*, freshness: bool = True) -> Evaluated:
         exclude_seen=False,
         log=log,
         learned=log.at(slice(None, 5 * USERS)),
+        told=np.empty(0, np.int64),
         items=ITEMS,
         questions=questions,
         systems={OURS: Lists(ours, ours), "luck": Lists(theirs, theirs)},
         freshness={"event": ours, "day": theirs} if freshness else {},
+        violations={"excluded": Violations(seen=7), "allowed": Violations()} if freshness else {},
         categories=(np.arange(ITEMS) % 4).astype(np.int32),
         vectors=np.eye(ITEMS, dtype=np.float32),
         events_per_s=1234.5,
@@ -82,12 +86,28 @@ def test_parts_hold_every_question_once() -> None:
     assert mode.explore is not None
     assert mode.repeat is not None
     assert USERS == mode.explore.questions + mode.repeat.questions
-    assert {"1-5": USERS} == {name: part.questions for name, part in mode.by_history.items()}
+    assert {"4-5": USERS} == {name: part.questions for name, part in mode.by_history.items()}
     met = [
         int(target) in result.learned.items[result.learned.users == user].tolist()
         for user, target in zip(result.questions.users, result.questions.targets, strict=True)
     ]
     assert sum(met) == mode.repeat.questions
+
+
+def test_items_that_nobody_had_met_are_reported_apart() -> None:
+    """Targets that no learned event and none told before the question is of, and only these."""
+    result = run_of()
+    log = result.log
+    log.items[-2:] = ITEMS - 1
+    log.items[:-2] %= ITEMS - 1
+    asked = result.questions._replace(targets=log.items[5 * USERS :])
+    mode = scored(replace(result, learned=log.at(slice(None, 5 * USERS)), questions=asked)).allowed
+    assert mode.new_items is not None
+    assert 2 == mode.new_items.questions
+    told = replace(result, learned=log.at(slice(None, 5 * USERS)), questions=asked, told=asked.before)
+    mode = scored(told).allowed
+    assert mode.new_items is not None
+    assert 1 == mode.new_items.questions, "the second had been told of the first"
 
 
 def test_without_items_met_before_fewer_could_have_been_listed() -> None:
@@ -105,6 +125,7 @@ def test_a_report_is_json_pictures_and_one_page(tmp_path: Path) -> None:
     assert {"protocol", "log", "metrics", "intervals", "events_per_s"} <= set(written)
     assert written["allowed"]["overall"]["metrics"] == written["metrics"]
     assert {"hr@10", "ndcg@10", "mrr@20"} <= set(written["metrics"][OURS])
+    assert 7 == written["violations"]["excluded"]["seen"]
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     pictures = sorted(path.stem for path in (tmp_path / "report").glob("*.png"))
     assert ["accuracy", "explore", "exposure", "freshness", "history", "lengths"] == pictures
