@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -73,6 +74,9 @@ WithRecbole = Annotated[
 Report = Annotated[
     Path | None, typer.Option("--report", metavar="DIR", help="Write plots, and one HTML page with all of it, here.")
 ]
+Page = Annotated[
+    Path | None, typer.Option("--page", metavar="FILE", help="Put the results on this page, in Markdown, in a section.")
+]
 Json = Annotated[Path | None, typer.Option("--json", help="Write all results here, as JSON.")]
 System = Annotated[
     list[str] | None,
@@ -99,6 +103,7 @@ def evaluate(
     with_recbole: WithRecbole = False,
     json_out: Json = None,
     folder: Report = None,
+    page: Page = None,
     limit_users: LimitUsers = None,
     text: Text = True,
 ) -> None:
@@ -118,9 +123,11 @@ def evaluate(
     """
     from models.prebuilt import take_prebuilt
     from streams.evaluation.logs import find_log
+    from streams.evaluation.markdown import commit, write_section
     from streams.evaluation.recbole import recbole_models
     from streams.evaluation.report import report
     from streams.evaluation.runs import Run, baselines, evaluated
+    from streams.evaluation.sections import sections, title
     from streams.evaluation.vectors import encode_items
 
     if protocol is not Protocol.PREQUENTIAL and (within_session or freshness):
@@ -130,6 +137,7 @@ def evaluate(
             f"--with-recbole does not go with {protocol.value}, where histories grow between lists"
         )
     test_from_ms = _test_from_ms(test_from, protocol)
+    revision = commit()
     configured = settings()
     found = find_log(configured, log, items).first_users(limit_users)
     plan = _plan(protocol, found.interactions, test_from_ms, within_session=within_session)
@@ -149,9 +157,17 @@ def evaluate(
         )
         made = evaluated(run, others, bar, freshness=freshness)
     err.print("measuring")
-    _show(report(made, json_out=json_out, folder=folder))
+    numbers = report(made, json_out=json_out, folder=folder)
+    _show(numbers)
+    if page is not None:
+        write_section(page, title(numbers), command_line(), revision, sections(numbers))
     if folder is not None:
         err.print(f"the report is {folder / 'index.html'}")
+
+
+def command_line() -> list[str]:
+    """Return the command that runs, as it can be typed."""
+    return ["freshet", *sys.argv[1:]]
 
 
 @contextmanager
@@ -208,6 +224,8 @@ def _show(numbers: Mapping[str, Any]) -> None:
         out.print(_table(f"{numbers['log']}, {numbers['protocol']}: {part['questions']:,} lists {masks[mask]}", part))
     if numbers["freshness"] is not None:
         out.print(_table("told of events at each", numbers["freshness"]))
+    broken = sum(sum(found.values()) for found in numbers["violations"].values())
+    out.print(f"items on Freshet's lists that break a rule: {broken:,}")
     err.print(f"{numbers['events_per_s']:,.0f} events/s")
 
 

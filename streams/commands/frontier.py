@@ -11,11 +11,42 @@ import orjson
 import typer
 
 from streams.commands.common import err, examples, guarded, out, settings
-from streams.commands.evaluate import Items, Json, LimitUsers, RefitHours, TestFrom, Text, bars, moment_ms
+from streams.commands.evaluate import (
+    Items,
+    Json,
+    LimitUsers,
+    Page,
+    RefitHours,
+    TestFrom,
+    Text,
+    bars,
+    command_line,
+    moment_ms,
+)
 from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streams.evaluation.progress import Bars
+    from streams.evaluation.runs import Run
     from streams.evaluation.steadiness import Point
+    from streams.evaluation.switching import Followed
+
+#: Columns of the tables, by what they show.
+_ROWS = {
+    "steadiness": "steadiness",
+    "hr": "HR@10",
+    "mrr": "MRR@10",
+    "rbo": "RBO to list before",
+    "stayed": "stayed",
+    "unforced": "unforced",
+    "violations": "break a rule",
+    "style": "style, bits",
+    "price": "price",
+}
+_EVENTS_UNTIL = "Events after a switch of categories until half of the first 10 is of the new one"
+_SWITCHED = {"steadiness": "steadiness", "median": "median", "p90": "90 % of users", "within_8": "within 8 events"}
 
 Knobs = Annotated[str, typer.Option(help="Settings of the knob, 0 to 1, with commas between them.")]
 
@@ -28,6 +59,7 @@ def frontier(
     items: Items = None,
     refit_hours: RefitHours = 24.0,
     json_out: Json = None,
+    page: Page = None,
     limit_users: LimitUsers = None,
     text: Text = True,
 ) -> None:
@@ -39,12 +71,15 @@ def frontier(
     """
     from models.prebuilt import take_prebuilt
     from streams.evaluation import protocols
+    from streams.evaluation.guardrails import Guardrails
     from streams.evaluation.logs import find_log
+    from streams.evaluation.markdown import commit, table, write_section
     from streams.evaluation.runs import Run, freshet
     from streams.evaluation.steadiness import frontier as measured
     from streams.evaluation.vectors import encode_items
 
     knobs = _knobs(steadiness)
+    revision = commit()
     configured = settings()
     found = find_log(configured, log, items).first_users(limit_users)
     plan = protocols.prequential(found.interactions, moment_ms(test_from))
@@ -59,11 +94,21 @@ def frontier(
         )
         points = measured(
             freshet(run), found.interactions, plan, knobs, found.categories(),
-            refit_ms=round(refit_hours * 3_600_000), progress=bar("freshet", run.events),
+            Guardrails(found, configured.weights), refit_ms=round(refit_hours * 3_600_000),
+            progress=bar("freshet", run.events),
         )  # fmt: skip
-    _show(points)
+        switched = _switched(run, [point.steadiness for point in points], bar)
+    _show("what steadier lists cost", _ROWS, points)
+    _show(_EVENTS_UNTIL, _SWITCHED, switched)
     if json_out is not None:
-        _write(points, json_out)
+        _write({"frontier": points, "switched": switched}, json_out)
+    if page is not None:
+        parts = [
+            table([_cells(heads, point) for point in rows])
+            for heads, rows in ((_ROWS, points), (_SWITCHED, switched))
+            if rows
+        ]
+        write_section(page, f"{found.name}, steadiness", command_line(), revision, parts)
 
 
 def _knobs(text: str) -> list[float]:
@@ -76,22 +121,44 @@ def _knobs(text: str) -> list[float]:
     return knobs
 
 
-def _show(points: list[Point]) -> None:
+def _switched(run: Run, knobs: list[float], bar: Bars) -> list[Followed]:
+    """Return how fast lists follow a switched interest; nothing where no two categories have items enough."""
+    from streams.evaluation.driving import learn
+    from streams.evaluation.runs import freshet
+    from streams.evaluation.switching import followed, plant
+
+    planted = plant(run.log)
+    if planted is None:
+        return []
+    log, switches = planted
+    live = freshet(dataclasses.replace(run, log=log))
+    learn(live, log.interactions, bar("learn", len(log.interactions.users)))
+    live.fit()
+    return followed(live, log, switches, knobs, bar("switch", switches.items.size))
+
+
+def _cells(heads: Mapping[str, str], row: Point | Followed) -> dict[str, str]:
+    """Return a row of a table: its columns' values as text, by heading."""
+    found = ((head, getattr(row, name)) for name, head in heads.items())
+    return {head: "-" if math.isnan(value) else f"{value:.4g}" for head, value in found}
+
+
+def _show(title: str, heads: Mapping[str, str], rows: Sequence[Point | Followed]) -> None:
     from rich.table import Table
 
-    table = Table()
-    heads = ("steadiness", "HR@10", "MRR@10", "RBO to list before", "stayed", "unforced", "style, bits", "price")
-    for head in heads:
-        table.add_column(head, justify="right")
-    for point in points:
-        values = (point.hr, point.mrr, point.rbo, point.stayed, point.unforced, point.style, point.price)
-        table.add_row(f"{point.steadiness:g}", *("-" if math.isnan(value) else f"{value:.4f}" for value in values))
-    out.print(table)
+    if not rows:
+        return
+    shown = Table(title=title)
+    for head in heads.values():
+        shown.add_column(head, justify="right")
+    for row in rows:
+        shown.add_row(*_cells(heads, row).values())
+    out.print(shown)
 
 
-def _write(points: list[Point], path: Path) -> None:
-    rows = [dataclasses.asdict(point) for point in points]
-    path.write_bytes(orjson.dumps({"frontier": rows}, option=orjson.OPT_INDENT_2))
+def _write(found: Mapping[str, Sequence[Point | Followed]], path: Path) -> None:
+    told = {name: [dataclasses.asdict(row) for row in rows] for name, rows in found.items()}
+    path.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
     err.print(f"written to {path}", highlight=False)
 
 

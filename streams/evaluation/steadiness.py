@@ -22,6 +22,7 @@ from models.interactions import Int32, Int64, Interactions
 from models.measures import rbo
 from models.ranking import RankingParameters
 from streams.evaluation.driving import learn, together
+from streams.evaluation.guardrails import Guardrails
 from streams.evaluation.live import Live
 from streams.evaluation.progress import Progress
 from streams.evaluation.protocols import Plan
@@ -50,6 +51,8 @@ class Point:
         Share of the first 10 that were among them before.
     unforced
         Share of the places of lists that changed when nothing had happened; must be 0.
+    violations
+        Items on the lists that break a rule, see `streams.evaluation.guardrails`; must be 0.
     style
         Jensen-Shannon divergence, in bits, of the first 10's categories from those of all lists; NaN without any.
     price
@@ -63,11 +66,12 @@ class Point:
     rbo: float
     stayed: float
     unforced: float
+    violations: int
     style: float
     price: float
 
 
-class _Setting:
+class Setting:
     """The lists of all users under one setting, and what they were measured to be."""
 
     def __init__(self, steadiness: float, users: int, categories: Int32) -> None:
@@ -81,7 +85,7 @@ class _Setting:
         self._rbo: list[float] = []
         self._stayed: list[float] = []
         self._shares: list[Doubles] = []
-        self._refreshed = self._changed = 0
+        self._refreshed = self._changed = self.violations = 0
 
     def previous(self, users: Int64, *, moved: bool) -> Previous:
         """Return the lists that users have."""
@@ -127,6 +131,7 @@ class _Setting:
             rbo=overlap,
             stayed=float(np.mean(self._stayed)),
             unforced=self._changed / max(self._refreshed, 1),
+            violations=self.violations,
             style=_divergence(np.concatenate(self._shares)) if self._shares else math.nan,
             price=(1 - hr / base.hr) / gained * 0.1 if base and base.hr and gained > 0 else math.nan,
         )
@@ -138,6 +143,7 @@ def frontier(
     plan: Plan,
     knobs: Sequence[float],
     categories: Int32,
+    guardrails: Guardrails,
     *,
     refit_ms: int,
     progress: Progress,
@@ -155,7 +161,7 @@ def frontier(
         (items,) of the items, -1 for unknown ones.
 
     """
-    settings = [_Setting(knob, int(log.users.max()) + 1, categories) for knob in sorted({0.0, *knobs})]
+    settings = [Setting(knob, int(log.users.max()) + 1, categories) for knob in sorted({0.0, *knobs})]
     learn(live, plan.learned, progress)
     live.fit()
     fitted = int(plan.learned.ts_ms[-1]) // refit_ms
@@ -171,8 +177,12 @@ def frontier(
             setting.answer(told.users[listed].astype(np.int64), told.items[listed])
         live.learn(told)
         users = told.users.astype(np.int64)
-        for setting, lists in zip(settings, _refresh(live, settings, users, moved=True), strict=True):
+        for setting, lists in zip(settings, refreshed(live, settings, users, moved=True), strict=True):
             setting.take(users, lists, told.ts_ms)
+            broken = guardrails.broken(
+                lists, told.users, positions + 1, [setting.parameters] * len(users), exclude_seen=True
+            )
+            setting.violations += sum(broken)
         progress(len(positions))
     points: list[Point] = []
     for setting in settings:
@@ -180,16 +190,16 @@ def frontier(
     return points
 
 
-def _refresh_all(live: Live, settings: Sequence[_Setting]) -> None:
+def _refresh_all(live: Live, settings: Sequence[Setting]) -> None:
     """Refresh the list of everybody who has one, without an event."""
     users = np.flatnonzero(settings[0].items[:, 0] >= 0)
     for start in range(0, len(users), _AT_ONCE):
         some = users[start : start + _AT_ONCE]
-        for setting, lists in zip(settings, _refresh(live, settings, some, moved=False), strict=True):
+        for setting, lists in zip(settings, refreshed(live, settings, some, moved=False), strict=True):
             setting.compare(some, lists)
 
 
-def _refresh(live: Live, settings: Sequence[_Setting], users: Int64, *, moved: bool) -> list[Int32]:
+def refreshed(live: Live, settings: Sequence[Setting], users: Int64, *, moved: bool) -> list[Int32]:
     """Return the lists that users get under each setting; all in one call, of which every batch costs the same part."""
     parameters = [setting.parameters for setting in settings for _ in users]
     previous = consistency.joined([setting.previous(users, moved=moved) for setting in settings])

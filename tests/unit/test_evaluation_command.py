@@ -71,8 +71,8 @@ def test_a_log_that_is_not_there_is_named() -> None:
 )
 def test_each_protocol_writes_its_numbers(log: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """The JSON names protocol and log, and has measures of both masks and their intervals for every system."""
-    out = tmp_path / "out.json"
-    code, output = evaluate(log, *arguments, *ALONE, "--json", out)
+    out, page = tmp_path / "out.json", tmp_path / "page.md"
+    code, output = evaluate(log, *arguments, *ALONE, "--json", out, "--page", page)
     assert 0 == code, output
     assert "without items the user met before" in output
     numbers = orjson.loads(out.read_bytes())
@@ -82,4 +82,7 @@ def test_each_protocol_writes_its_numbers(log: Path, tmp_path: Path, arguments: 
     assert numbers["events_per_s"] > 0
     # Seven items, of which nobody met all: every target is on a list of a hundred.
     assert 1.0 == numbers["excluded"]["overall"]["metrics"]["freshet"]["hr@100"]
+    assert 0 == sum(count for found in numbers["violations"].values() for count in found.values())
+    assert "break a rule: 0" in output
+    assert f"## walks, {arguments[1]}" in page.read_text(encoding="utf-8")
     assert ("--freshness" in arguments) == (numbers["freshness"] is not None)

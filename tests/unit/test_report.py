@@ -16,6 +16,7 @@ from streams.evaluation.guardrails import Violations
 from streams.evaluation.report import report
 from streams.evaluation.results import Evaluated, Lists, Questions
 from streams.evaluation.scores import OURS, scored
+from streams.evaluation.sections import sections
 
 USERS, ITEMS, SIZE = 40, 30, 12
 
@@ -133,6 +134,18 @@ def test_a_report_is_json_pictures_and_one_page(tmp_path: Path) -> None:
     assert "a &lt;log&gt; &amp; more" in page
     assert [] == re.findall(r'(?:src|href)="(?!data:)', page)
     assert "above each of the 1 other systems" in page
+
+
+def test_the_page_of_results_has_means_intervals_and_differences() -> None:
+    """The headline's mask comes first; whom Freshet is surely above is told in words; broken rules are counted."""
+    numbers = report(run_of())
+    made = sections(numbers)
+    assert made[0].startswith(f"Lists with items the user met before: {USERS} lists.")
+    low, high = numbers["intervals"][OURS]["hr@10"]
+    assert f"| {OURS} | {numbers['metrics'][OURS]['hr@10']:.4f} ({low:.4f}\u2013{high:.4f}) |" in made[0]
+    assert 2 == made[0].count(" above |")
+    assert "under both masks: 7." in made[-2]
+    assert "| day |" in made[-3]
 
 
 def test_a_run_without_ablation_or_vectors_is_reported_too(tmp_path: Path) -> None:

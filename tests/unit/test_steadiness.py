@@ -10,6 +10,7 @@ import pytest
 from streams.commands.frontier import _knobs
 from streams.datasets.log import Entry
 from streams.errors import ConfigurationError
+from streams.evaluation.guardrails import Guardrails
 from streams.evaluation.live import Live
 from streams.evaluation.logs import EvaluationLog, columns
 from streams.evaluation.protocols import prequential
@@ -49,8 +50,15 @@ def points() -> list[Point]:
     live = Live(Settings(), told.users, told.items, told.cards)
     seen: list[int] = []
     found = frontier(
-        live, told.interactions, plan, [1.0, 0.5], told.categories(), refit_ms=DAY_MS, progress=seen.append
-    )
+        live,
+        told.interactions,
+        plan,
+        [1.0, 0.5],
+        told.categories(),
+        Guardrails(told, Settings().weights),
+        refit_ms=DAY_MS,
+        progress=seen.append,
+    )  # fmt: skip
     assert len(told.interactions.users) == sum(seen)
     return found
 
@@ -66,6 +74,7 @@ def test_a_steadier_list_changes_less_and_never_without_an_event(points: list[Po
     """Overlap grows with the knob; whatever became of the catalogue overnight, lists stayed."""
     assert points[0].rbo < points[1].rbo < points[2].rbo
     assert [0.0] * 3 == [point.unforced for point in points]
+    assert [0] * 3 == [point.violations for point in points]
 
 
 def test_style_is_how_far_lists_are_from_the_common_mix(points: list[Point]) -> None:
