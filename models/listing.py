@@ -1,5 +1,5 @@
 """
-The list of each user out of candidates from vectors, neighbours, history and popularity.
+The list of each user out of candidates from vectors, neighbours, history, popularity and trends.
 
 Candidates are put into a total order, of which `models.reranking` makes the list.
 What a user's list becomes depends on that user and the items alone, not on who else is in the batch: `models.scan` and
@@ -18,6 +18,7 @@ from models.caps import Attributes
 from models.compiled import compiled
 from models.contenders import Rows
 from models.events import Events, Weighing
+from models.leaders import strongest
 from models.neighbours import (
     HISTORY,
     REPEAT,
@@ -45,6 +46,10 @@ INTEREST: Final = 0
 POPULAR: Final = 1
 ROOM: Final = 2
 FIRST_VOICE: Final = 3
+#: What carries an item besides: its demand rises.
+TRENDING: Final = FIRST_VOICE + VOICES
+#: Of the items whose demand rises, so many are candidates for every user.
+_TRENDING_ITEMS: Final = 64
 #: Steps of a score of 1.
 STEPS: Final = round(1 / SCORE_STEP)
 #: Candidates of each kind beyond the list's size: what is near to the vectors and what most is said of are two orders,
@@ -63,7 +68,8 @@ class Lists(NamedTuple):
     steps
         (n, k) int64, score in steps of `SCORE_STEP`; descending where nothing but the score was asked for.
     sources
-        (n, k) uint8, what carries each item: `INTEREST`, `POPULAR`, `ROOM`, or `FIRST_VOICE` and the voices behind it.
+        (n, k) uint8, what carries each item: `INTEREST`, `POPULAR`, `ROOM`, `FIRST_VOICE` and the voices behind it, or
+        `TRENDING`.
     reasons
         The events behind each item.
 
@@ -86,6 +92,7 @@ class _Users(NamedTuple):
     voices: npt.NDArray[np.float64]
     half_lives_events: npt.NDArray[np.float64]
     exclude_seen: npt.NDArray[np.bool_]
+    trending: npt.NDArray[np.float64]
 
 
 class _Found(NamedTuple):
@@ -113,14 +120,16 @@ class _Found(NamedTuple):
 
 
 def make_lists(
-    users: Users, table: Rows, related: Related, attributes: Attributes, promotions: Promotions, size: int,
-    weighing: Weighing, scratch: Scratch, spare: int = 0,
+    users: Users, table: Rows, related: Related, rising: Floats, attributes: Attributes, promotions: Promotions,
+    size: int, weighing: Weighing, scratch: Scratch, spare: int = 0,
 ) -> Lists:  # fmt: skip
     """
     Return the lists of `size` items of each user, and behind them `spare` more that stand by.
 
     Parameters
     ----------
+    rising
+        (items,) float32 in 0..1, how much demand rises.
     attributes, promotions
         What re-ranking knows of the items, and what the shop puts forward.
     weighing
@@ -137,12 +146,12 @@ def make_lists(
     top = exact_top(queries(short, long, negative, weights.vectors), table, spoken, barred)
     asked = _Users(
         users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices,
-        weights.half_lives_events, weights.exclude_seen,
+        weights.half_lives_events, weights.exclude_seen, weights.trending,
     )  # fmt: skip
-    also, width = np.empty((count, 0), np.int32), whole
+    also, width = _trending(weights, table, rising), whole
     if not (plain := is_plain(users.parameters, promotions, users.previous)):
         # What stood on the list before and what is put forward may be listed wherever the ranking has it.
-        also = np.concatenate([users.previous.rows, np.tile(put_forward(promotions), (count, 1))], axis=1)
+        also = np.concatenate([also, users.previous.rows, np.tile(put_forward(promotions), (count, 1))], axis=1)
         width = top.columns.shape[1] + spoken + also.shape[1]
     shape = (count, width)
     found = _Found(
@@ -150,7 +159,7 @@ def make_lists(
         np.zeros((count, VOICES + 3)), np.zeros(spoken, np.int64), np.zeros(spoken),
     )  # fmt: skip
     reasons = no_reasons(count, whole)
-    _choose(asked, table, related, weighing, barred, top, also, stamp, room, found)
+    _choose(asked, table, rising, related, weighing, barred, top, also, stamp, room, found)
     if not plain:
         pool = Pool(found.items, found.steps, SCORE_STEP)
         tastes = Tastes(users.events, users.now_ms, weighing)
@@ -173,6 +182,15 @@ def _at(found: _Found, places: npt.NDArray[np.int64]) -> _Found:
         sources=np.take_along_axis(found.sources, places, axis=1),
         liked=np.take_along_axis(found.liked, places, axis=1),
     )
+
+
+def _trending(weights: Weights, table: Rows, rising: Floats) -> npt.NDArray[np.int32]:
+    """Return the items (n, p) whose demand rises most, for those users with whom that counts; -1 for the others."""
+    wanted = weights.trending > 0
+    if not wanted.any():
+        return np.empty((len(wanted), 0), np.int32)
+    items = strongest(rising, table.usable, table.order, _TRENDING_ITEMS)
+    return np.where(wanted[:, None], items[None, :], np.int32(-1))
 
 
 def _barred(users: Users, weights: Weights, rows: int, room: Room, stamp: int) -> Barred:
@@ -216,7 +234,7 @@ def _bar(
 
 @compiled
 def _choose(
-    users: _Users, table: Rows, related: Related, weighing: Weighing, barred: Barred, top: Top,
+    users: _Users, table: Rows, rising: Floats, related: Related, weighing: Weighing, barred: Barred, top: Top,
     also: npt.NDArray[np.int32], stamp: int, room: Room, found: _Found,
 ) -> None:  # fmt: skip
     """Fill the lists, best first; `also` (n, p) are more candidates of each user, where they may have them."""
@@ -242,22 +260,24 @@ def _choose(
         for place in range(top.columns.shape[1]):
             if top.columns[user, place] < 0:
                 break
-            _enter(users, user, top.columns[user, place], table, room, found)
+            _enter(users, user, top.columns[user, place], table, rising, room, found)
             room.chosen[top.columns[user, place]] = mine
         for place in range(spoken):
             if room.chosen[found.best[place]] != mine:
-                _enter(users, user, found.best[place], table, room, found)
+                _enter(users, user, found.best[place], table, rising, room, found)
                 room.chosen[found.best[place]] = mine
         for place in range(also.shape[1]):
             item = also[user, place]
             if 0 <= item < rows and table.usable[item] and room.barred[item] != mine and room.chosen[item] != mine:
-                _enter(users, user, item, table, room, found)
+                _enter(users, user, item, table, rising, room, found)
                 room.chosen[item] = mine
         hush(room, touched)
 
 
 @compiled
-def _enter(users: _Users, user: int, item: int, table: Rows, room: Room, found: _Found) -> None:
+def _enter(
+    users: _Users, user: int, item: int, table: Rows, rising: Floats, room: Room, found: _Found
+) -> None:  # fmt: skip
     """Score a candidate and put it in its place on the user's list."""
     scales, sums = found.scales[user], room.sums[item]
     liked = 0.0
@@ -276,9 +296,12 @@ def _enter(users: _Users, user: int, item: int, table: Rows, room: Room, found: 
             source, most = FIRST_VOICE + voice, said
     if popular > 0.0 and popular >= most:
         source, most = POPULAR, popular
+    trending = users.trending[user] * rising[item]
+    if trending > most:
+        source, most = TRENDING, trending
     if near > 0.0 and near >= most:
         source = INTEREST
-    step = int(np.rint((near + voices + popular) * STEPS))
+    step = int(np.rint((near + voices + popular + trending) * STEPS))
     rank = _insert(found.items[user], found.steps[user], table.order, item, step)
     if rank < found.items.shape[1]:
         _make_room(found.sources[user], rank)

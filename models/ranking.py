@@ -39,6 +39,8 @@ class RankingParameters(RerankParameters):
         Whether items of the user's history stay out of the list.
     repurchase_interval_days
         How long a purchased item stays out; a disliked one does for good.
+    trending
+        Weight of how much demand for an item rises, which lies in 0..1.
 
     """
 
@@ -53,6 +55,7 @@ class RankingParameters(RerankParameters):
     half_life_events: float = 15.0
     exclude_seen: bool = True
     repurchase_interval_days: float = 30.0
+    trending: float = 0.0
 
 
 class Queries(NamedTuple):
@@ -137,6 +140,8 @@ class Weights(NamedTuple):
         (n,) bool.
     repurchase_ms
         (n,) float64.
+    trending
+        (n,) float64.
 
     """
 
@@ -145,6 +150,7 @@ class Weights(NamedTuple):
     half_lives_events: npt.NDArray[np.float64]
     exclude_seen: npt.NDArray[np.bool_]
     repurchase_ms: npt.NDArray[np.float64]
+    trending: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, parameters: Sequence[RankingParameters]) -> Weights:
@@ -152,17 +158,18 @@ class Weights(NamedTuple):
         rows = [
             (
                 p.short, p.long, p.negative, p.popularity, p.neighbours, p.followers, p.repeat, p.history,
-                p.half_life_events, p.repurchase_interval_days,
+                p.half_life_events, p.repurchase_interval_days, p.trending,
             )
             for p in parameters
         ]  # fmt: skip
-        table = np.array(rows, np.float64).reshape(-1, 10)
+        table = np.array(rows, np.float64).reshape(-1, 11)
         return cls(
             np.ascontiguousarray(table[:, :4]),
             np.ascontiguousarray(table[:, 4:8]),
             np.ascontiguousarray(table[:, 8]),
             np.array([p.exclude_seen for p in parameters], np.bool_),
             86_400_000.0 * table[:, 9],
+            np.ascontiguousarray(table[:, 10]),
         )
 
 

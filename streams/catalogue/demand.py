@@ -1,15 +1,23 @@
-"""How much items are asked for, by row: decayed masses of different times enter, popularity leaves."""
+"""How much items are asked for, by row: masses and trends of different times enter, popularity and its rise leave."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from models.neighbours import damping
+from streams.wire.signals import TREND_HALF_LIFE_S
 
 Floats = npt.NDArray[np.float32]
+
+
+class _Told(NamedTuple):
+    popularity: Floats
+    damping: Floats
+    rising: Floats
 
 
 class Demand:
@@ -17,44 +25,83 @@ class Demand:
     Decayed masses of catalogue rows.
 
     >>> demand = Demand(2, half_life_ms=1_000.0)
-    >>> demand.set([0, 1], masses=[4.0, 4.0], ref_ts_ms=[0, 1_000])
+    >>> demand.set([0, 1], masses=[4.0, 4.0], trends=[0.5, 3.0], ref_ts_ms=[0, 1_000])
     >>> demand.popularity.tolist()
     [0.5, 1.0]
+    >>> demand.rising.tolist()
+    [0.0, 1.0]
     """
 
     def __init__(self, capacity: int, half_life_ms: float) -> None:
         # log2(mass) + ref / half-life compares masses of different times without a clock: both decay alike.
         self._demand = np.full(capacity, -np.inf, np.float64)
+        # The same of trends, quotients of a short and a long mass: they lose as many powers of two as these differ by.
+        self._trend = np.full(capacity, -np.inf, np.float64)
         self._half_life_ms = half_life_ms
-        self._told: tuple[Floats, Floats] | None = None
+        self._trend_decay_per_ms = max(1 / (1000 * TREND_HALF_LIFE_S) - 1 / half_life_ms, 0.0)
+        self._newest_ms = 0.0
+        self._told: _Told | None = None
 
     @property
     def popularity(self) -> Floats:
         """Decayed popularity (capacity,) float32, 1 for the most popular item."""
-        return self._tell()[0]
+        return self._tell().popularity
 
     @property
     def damping(self) -> Floats:
         """What weights towards items are multiplied with, (capacity, 2); see `models.neighbours.damping`."""
-        return self._tell()[1]
+        return self._tell().damping
 
-    def set(self, rows: npt.ArrayLike, masses: npt.ArrayLike, ref_ts_ms: npt.ArrayLike) -> None:
-        """Take the masses (n,) of rows (n,) as they were at times (n,); 0 is none; the last told of a row counts."""
-        known = np.asarray(masses, np.float64)
-        logs = np.log2(known, out=np.full(known.shape, -np.inf), where=known > 0)
-        self._demand[np.asarray(rows)] = logs + np.asarray(ref_ts_ms, np.float64) / self._half_life_ms
+    @property
+    def rising(self) -> Floats:
+        """
+        How much more items are asked for of late than at their long-term rate, (capacity,) float32.
+
+        1 for the item with the most beyond it, 0 for those at or below it. It is a number of events, no multiple:
+        else an item with one event, today, would be at the top.
+        """
+        return self._tell().rising
+
+    def set(
+        self, rows: npt.ArrayLike, masses: npt.ArrayLike, trends: npt.ArrayLike, ref_ts_ms: npt.ArrayLike
+    ) -> None:  # fmt: skip
+        """
+        Take the masses (n,) and trends (n,) of rows (n,) as they were at times (n,); the last told of a row counts.
+
+        Parameters
+        ----------
+        masses
+            0 is none.
+        trends
+            Rate of late over the long-term rate, see `streams.wire.signals.ItemSignals`.
+
+        """
+        at, times_ms = np.asarray(rows), np.asarray(ref_ts_ms, np.float64)
+        self._demand[at] = _log2(masses) + times_ms / self._half_life_ms
+        self._trend[at] = _log2(trends) + times_ms * self._trend_decay_per_ms
+        self._newest_ms = max(self._newest_ms, float(times_ms.max(initial=0.0)))
         self._told = None
 
     def grow(self, capacity: int) -> None:
         """Make room for more rows."""
         more = capacity - len(self._demand)
         self._demand = np.append(self._demand, np.full(more, -np.inf))
+        self._trend = np.append(self._trend, np.full(more, -np.inf))
         self._told = None
 
-    def _tell(self) -> tuple[Floats, Floats]:
+    def _tell(self) -> _Told:
         if self._told is None:
             top = self._demand.max()
             relative = np.exp2(self._demand - top) if math.isfinite(top) else np.zeros(len(self._demand))
             popularity = relative.astype(np.float32)
-            self._told = popularity, damping(popularity)
+            trend = np.exp2(self._trend - self._newest_ms * self._trend_decay_per_ms)
+            beyond = relative * np.maximum(trend - 1.0, 0.0)
+            most = beyond.max()
+            rising = (beyond / most if most > 0 else beyond).astype(np.float32)
+            self._told = _Told(popularity, damping(popularity), rising)
         return self._told
+
+
+def _log2(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    known = np.asarray(values, np.float64)
+    return np.log2(known, out=np.full(known.shape, -np.inf), where=known > 0)

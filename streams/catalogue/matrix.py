@@ -67,8 +67,6 @@ class Catalogue:
     offer
         What may be listed: what the shop, or while it says nothing a sighting, told of and did not delete, in stock and
         not blocked by a rule.
-    trend
-        (capacity,) float32: rate of the last day over the long-term rate.
     changed_at
         (capacity,) int64: the revision at which the row's vector last changed.
     revision
@@ -96,7 +94,6 @@ class Catalogue:
         self.attributes = ItemAttributes()
         self.offer = Offer(_FIRST_CAPACITY)
         self._clock = clock
-        self.trend: Floats = np.zeros(_FIRST_CAPACITY, np.float32)
         self.changed_at = np.zeros(_FIRST_CAPACITY, np.int64)
         self._demand = Demand(_FIRST_CAPACITY, half_life_popularity_s * 1000.0)
         self._space = VectorSpace(None, dim or 0, _FIRST_CAPACITY)
@@ -142,6 +139,11 @@ class Catalogue:
         return self._demand.popularity
 
     @property
+    def rising(self) -> Floats:
+        """How much demand for items rises (capacity,) float32, 1 where it does most."""
+        return self._demand.rising
+
+    @property
     def order(self) -> npt.NDArray[np.int64]:
         """Place (rows,) int64 of each row's id among all sorted ids: the tie order of lists."""
         missing = self._ids.ids[len(self._order) :]
@@ -166,6 +168,7 @@ class Catalogue:
             self.vectors[:count],
             self.coded.first(count),
             self.popularity[:count],
+            self.rising[:count],
             Related(self.neighbours.family, self.followers.family, self._demand.damping),
             self.attributes.first(count),
             self.offer.open[:count],
@@ -188,14 +191,14 @@ class Catalogue:
     def row(self, item_id: str) -> int:
         """Return the item's row; a new one when the item was never met."""
         row = self._ids.row(item_id)
-        if row >= len(self.trend):
+        if row >= len(self.changed_at):
             self._grow()
         return row
 
     def rows(self, ids: Sequence[str]) -> npt.NDArray[np.int32]:
         """Return the rows (n,) int32 of items; new ones for those never met."""
         rows = self._ids.rows(ids)
-        while len(self._ids) > len(self.trend):
+        while len(self._ids) > len(self.changed_at):
             self._grow()
         return rows
 
@@ -272,7 +275,7 @@ class Catalogue:
 
     def stage(self, served: Served | None) -> None:
         """Make room for another vector space beside the served one; None gives up the one there is."""
-        self._staged = None if served is None else VectorSpace(served, served.dim, len(self.trend))
+        self._staged = None if served is None else VectorSpace(served, served.dim, len(self.changed_at))
 
     def stage_vector(self, item_id: str, vector: Floats | None) -> None:
         """Take or forget (None) an item's vector in the staged space; nothing that is ranked changes."""
@@ -295,8 +298,12 @@ class Catalogue:
     def set_signals(self, told: Sequence[ItemSignals]) -> None:
         """Take the demand for items, of an item that is told twice the last."""
         rows = self.rows([signals.item_id for signals in told])
-        self._demand.set(rows, [signals.popularity for signals in told], [signals.ref_ts for signals in told])
-        self.trend[rows] = [signals.trend for signals in told]
+        self._demand.set(
+            rows,
+            [signals.popularity for signals in told],
+            [signals.trend for signals in told],
+            [signals.ref_ts for signals in told],
+        )
         self.revision += 1
         self.signals_revision += 1
 
@@ -399,7 +406,7 @@ class Catalogue:
 
     def _grow(self) -> None:
         """Double the arrays."""
-        more = len(self.trend)
+        more = len(self.changed_at)
 
         def doubled(array: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
             grown = np.full((2 * more, *array.shape[1:]), fill, array.dtype)
@@ -410,6 +417,5 @@ class Catalogue:
         if self._staged is not None:
             self._staged.grow(2 * more)
         self.offer.grow(2 * more)
-        self.trend = doubled(self.trend, 0)
         self.changed_at = doubled(self.changed_at, 0)
         self._demand.grow(2 * more)

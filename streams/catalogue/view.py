@@ -33,6 +33,8 @@ class View(NamedTuple):
         Their codes.
     popularity
         (rows,) float32 in 0..1.
+    rising
+        (rows,) float32 in 0..1, how much demand rises; see `streams.catalogue.demand.Demand`.
     related
         What speaks for items through others; changes in place as vectors do.
     attributes
@@ -54,6 +56,7 @@ class View(NamedTuple):
     vectors: Floats
     coded: Quantised
     popularity: Floats
+    rising: Floats
     related: Related
     attributes: Attributes
     offered: npt.NDArray[np.bool_]

@@ -119,8 +119,8 @@ class Ranker:
             users = users._replace(interests=np.zeros((3, len(users.parameters), dim), np.float32))
         table = Rows(view.vectors, view.coded, view.popularity, view.offered, view.order)
         lists = make_lists(
-            users, table, view.related, view.attributes, view.promotions, self._size, self._weighing, self._scratch,
-            self._spare,
+            users, table, view.related, view.rising, view.attributes, view.promotions, self._size, self._weighing,
+            self._scratch, self._spare,
         )  # fmt: skip
         _tell_promoted(lists, view.promotions, self._size)
         reasons = lists.reasons

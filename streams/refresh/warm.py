@@ -29,7 +29,7 @@ def warm() -> None:
     settings, view = Settings(), catalogue.view()
     ranker = Ranker(catalogue, settings, settings.spare_items)
     ranker.default()
-    ranking = ranker.make(nobody(catalogue.dim, RankingParameters(steadiness=1.0)), view)
+    ranking = ranker.make(nobody(catalogue.dim, RankingParameters(steadiness=1.0, trending=1.0)), view)
     ranker.strike(ranking.places, ranking.price_marks, view)
 
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from models.decay import KEPT_EPOCHS, NO_EPOCH, add_to_epochs, decayed_sum, epoch_shares
 from streams.settings import EVENT_TYPES, Settings
+from streams.wire.signals import TREND_HALF_LIFE_S
 
-_DAY_S = 86_400.0
 _FIRST_ROWS = 1_024
 #: Types that are no demand.
 _NOT_DEMAND = ("dislikes", "impressions")
@@ -96,7 +96,7 @@ class Popularity:
 
     """
 
-    def __init__(self, half_life_s: float, trend_half_life_s: float = _DAY_S) -> None:
+    def __init__(self, half_life_s: float, trend_half_life_s: float = TREND_HALF_LIFE_S) -> None:
         self._long = _Sums(half_life_s)
         self._short = _Sums(trend_half_life_s)
         self._newest_ms = np.zeros(_FIRST_ROWS, np.int64)

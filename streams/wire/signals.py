@@ -13,7 +13,7 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,6 +22,9 @@ import numpy.typing as npt
 from streams.errors import RecordFormatError
 from streams.settings import EVENT_TYPES
 from streams.wire.limits import MAX_EPOCH_MS, MAX_ID_BYTES
+
+#: Half-life of the demand of late that a trend compares with that of the long run.
+TREND_HALF_LIFE_S: Final = 86_400.0
 
 _HEAD = struct.Struct("<2sBBI")
 _MAGIC = b"FE"

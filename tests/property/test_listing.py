@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.consistency import no_previous
 from models.contenders import Rows
 from models.events import Events, Weighing
-from models.listing import FIRST_VOICE, INTEREST, POPULAR, ROOM, STEPS, Lists, make_lists
+from models.listing import FIRST_VOICE, INTEREST, POPULAR, ROOM, STEPS, TRENDING, Lists, make_lists
 from models.neighbours import Family, Related, Scratch, damping
 from models.quantisation import quantise
 from models.ranking import RankingParameters, unit
@@ -40,6 +40,7 @@ class Case(NamedTuple):
 
     vectors: Any
     popularity: Any
+    rising: Any
     usable: Any
     neighbours: Linked
     followers: Linked
@@ -72,6 +73,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(
         unit(random.standard_normal((ITEMS, DIM)).astype(np.float32)),
         random.random(ITEMS).astype(np.float32),
+        np.maximum(random.random(ITEMS) - 0.3, 0.0).astype(np.float32),
         random.random(ITEMS) < 0.8,
         linked(),
         linked(),
@@ -81,7 +83,7 @@ def cases(draw: st.DrawFn) -> Case:
         RankingParameters(
             draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight),
             draw(weight), draw(st.sampled_from([0.0, 2.0, 15.0])), draw(st.booleans()),
-            draw(st.sampled_from([0.0001, 0.01])),
+            draw(st.sampled_from([0.0001, 0.01])), draw(weight),
         ),
     )  # fmt: skip
 
@@ -191,7 +193,10 @@ def expected(case: Case) -> dict[int, tuple[float, int]]:
                 source, most = FIRST_VOICE + voice, value
         if popular > 0 and popular >= most:
             source, most = POPULAR, popular
-        found[item] = near + sum(spoken) + popular, INTEREST if near > 0 and near >= most else source
+        trending = case.parameters.trending * float(case.rising[item])
+        if trending > most:
+            source, most = TRENDING, trending
+        found[item] = near + sum(spoken) + popular + trending, INTEREST if near > 0 and near >= most else source
     return found
 
 
@@ -236,7 +241,7 @@ def listed(case: Case) -> Lists:
     table = Rows(case.vectors, quantise(case.vectors), case.popularity, case.usable, np.arange(ITEMS))
     related = Related(family(case.neighbours), family(case.followers), damping(case.popularity))
     return make_lists(
-        users, table, related, ItemAttributes().first(ITEMS), nothing_promoted(), ITEMS, WEIGHING, SCRATCH
+        users, table, related, case.rising, ItemAttributes().first(ITEMS), nothing_promoted(), ITEMS, WEIGHING, SCRATCH
     )
 
 
@@ -252,7 +257,15 @@ def test_lists_are_those_of_plain_loops(case: Case) -> None:
     assert sorted(steps[: len(items)], reverse=True) == steps[: len(items)]
     for place, item in enumerate(items):
         near, without, spoken = personal(case, item)
-        parts = sorted([without, case.parameters.popularity * float(case.popularity[item]), *spoken], reverse=True)
+        parts = sorted(
+            [
+                without,
+                case.parameters.popularity * float(case.popularity[item]),
+                case.parameters.trending * float(case.rising[item]),
+                *spoken,
+            ],
+            reverse=True,
+        )
         if parts[0] - parts[1] > 1e-6:
             assert found[item][1] == made.sources[0, place], (near, parts)
 

@@ -177,7 +177,19 @@ def test_popularity_compares_masses_of_different_times() -> None:
     assert catalogue.popularity[:3].tolist() == [0.5, 1.0, 0.0]
     catalogue.apply([SignalsGone("new"), SignalsTold(ItemSignals("unknown", 2.0, 1_000_000, 1.5, 3))])
     assert catalogue.popularity[:3].tolist() == [1.0, 0.0, 0.25]
-    assert catalogue.trend[2] == 1.5
+
+
+def test_demand_that_rises_is_told_in_events() -> None:
+    """What is beyond the long-term rate counts, the most of it is 1; a rise of long ago is over, whatever was told."""
+    catalogue, day_ms = Catalogue(2), 86_400_000
+    rise = ItemSignals("rise", 40.0, 100 * day_ms, 2.0, 90)
+    fall = ItemSignals("fall", 80.0, 100 * day_ms, 0.5, 90)
+    alone = ItemSignals("alone", 1.0, 100 * day_ms, 11.0, 1)
+    once = ItemSignals("once", 80.0, 90 * day_ms, 4.0, 90)
+    catalogue.set_signals([rise, fall, alone, once])
+    assert [1.0, 0.0, 0.25, 0.0] == catalogue.rising[:4].tolist()
+    catalogue.apply([SignalsGone("rise")])
+    assert [0.0, 0.0, 1.0, 0.0] == catalogue.rising[:4].tolist()
 
 
 def test_neighbours_are_held_by_row() -> None:

@@ -135,6 +135,21 @@ def test_popularity_fills_lists_of_cold_users() -> None:
     assert [item.because for item in items] == [()] * 4
 
 
+def test_what_rises_is_a_candidate_for_everybody() -> None:
+    """However far from the user and however little popular, where the user's parameters say so; the source tells it."""
+    catalogue, day_ms = shop(100), 86_400_000
+    catalogue.set_signals([ItemSignals(f"i{number}", 9.0, NOW_MS, 0.5, 9) for number in range(80)])
+    catalogue.set_signals([ItemSignals("i99", 1.0, NOW_MS, 5.0, 1), ItemSignals("i98", 1.0, NOW_MS - day_ms, 5.0, 1)])
+    catalogue.set_signals([ItemSignals("i97", 1.0, NOW_MS, 9.0, 1)])
+    catalogue.delete_item("i97")
+    rises = request(axis(1), parameters=RankingParameters(trending=1.0))
+    trending, plain = ranked(catalogue, SETTINGS, rises, request(axis(1)))
+    assert ("i99", "trending") == (trending.items[0].item_id, trending.items[0].source)
+    assert {"i97", "i98", "i99"}.isdisjoint(plain.item_ids)
+    assert "i97" not in trending.item_ids
+    assert [plain] == ranked(catalogue, SETTINGS, request(axis(1)))
+
+
 def test_items_without_vectors_are_listed_by_popularity() -> None:
     """An item whose vector is still on its way can be recommended all the same."""
     catalogue = shop(3)
