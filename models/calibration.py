@@ -35,6 +35,8 @@ class Profile(NamedTuple):
         (MAX_CATEGORIES,) int64.
     shares
         (MAX_CATEGORIES,) float64, p: what is left of the events' weights, together 1.
+    mass
+        (1,) float64, what is left of the weights of all these events.
     listed
         (MAX_CATEGORIES + 1,) int64, items of each category on the list so far; the last place is for all others.
     divergences
@@ -44,6 +46,7 @@ class Profile(NamedTuple):
 
     categories: Ints
     shares: Doubles
+    mass: Doubles
     listed: Ints
     divergences: Doubles
 
@@ -53,6 +56,7 @@ def no_profile() -> Profile:
     return Profile(
         np.zeros(MAX_CATEGORIES, np.int64),
         np.zeros(MAX_CATEGORIES),
+        np.zeros(1),
         np.zeros(MAX_CATEGORIES + 1, np.int64),
         np.zeros(MAX_CATEGORIES + 1),
     )
@@ -91,6 +95,7 @@ def tell(
         total += mass
     if total <= 0.0:
         return 0
+    profile.mass[0] = total
     for at in range(count):
         profile.shares[at] /= total
     return count

@@ -1,5 +1,5 @@
 """
-The list of each user out of candidates from vectors, neighbours, history, popularity and trends.
+The list of each user out of candidates from vectors, neighbours, history, popularity, trends and categories.
 
 Candidates are put into a total order, of which `models.reranking` makes the list.
 What a user's list becomes depends on that user and the items alone, not on who else is in the batch: `models.scan` and
@@ -14,11 +14,23 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.barring import barred_items
+from models.calibration import Profile, no_profile, tell
 from models.caps import Attributes
 from models.compiled import compiled
 from models.contenders import Rows
 from models.events import Events, Weighing
-from models.leaders import strongest
+from models.leaders import (
+    Demand,
+    Leaders,
+    attribute_categories,
+    favoured,
+    largest,
+    leaders,
+    led,
+    no_leaders,
+    strongest,
+)
 from models.neighbours import (
     HISTORY,
     REPEAT,
@@ -39,15 +51,18 @@ from models.ranking import SCORE_STEP, Barred, Floats, Top, Weights, queries
 from models.reasons import Groups, Reasons, contribute, dot, explain, group, no_groups, no_reasons
 from models.reranking import Pool, Promotions, Tastes, is_plain, put_forward, rerank
 from models.scan import exact_top
-from models.users import Excluded, Owned, Users
+from models.users import Owned, Users
 
 #: What carries an item: the interest vectors, its popularity, nothing but that there was room, or a voice.
 INTEREST: Final = 0
 POPULAR: Final = 1
 ROOM: Final = 2
 FIRST_VOICE: Final = 3
-#: What carries an item besides: its demand rises.
+#: What carries an item besides: its demand rises; it leads in a category of the user's events.
 TRENDING: Final = FIRST_VOICE + VOICES
+CATEGORY: Final = TRENDING + 1
+#: Where the scale of what categories say stands, behind those of the voices and the vectors.
+_OF_CATEGORY: Final = VOICES + 3
 #: Of the items whose demand rises, so many are candidates for every user.
 _TRENDING_ITEMS: Final = 64
 #: Steps of a score of 1.
@@ -68,8 +83,8 @@ class Lists(NamedTuple):
     steps
         (n, k) int64, score in steps of `SCORE_STEP`; descending where nothing but the score was asked for.
     sources
-        (n, k) uint8, what carries each item: `INTEREST`, `POPULAR`, `ROOM`, `FIRST_VOICE` and the voices behind it, or
-        `TRENDING`.
+        (n, k) uint8, what carries each item: `INTEREST`, `POPULAR`, `ROOM`, `FIRST_VOICE` and the voices behind it,
+        `TRENDING`, or `CATEGORY`.
     reasons
         The events behind each item.
 
@@ -93,6 +108,7 @@ class _Users(NamedTuple):
     half_lives_events: npt.NDArray[np.float64]
     exclude_seen: npt.NDArray[np.bool_]
     trending: npt.NDArray[np.float64]
+    category: npt.NDArray[np.float64]
 
 
 class _Found(NamedTuple):
@@ -104,7 +120,8 @@ class _Found(NamedTuple):
     liked
         (n, k) float64, the personal part of each score.
     scales
-        (n, VOICES + 3) float64, what the voices, and the short, long and negative vector are multiplied with.
+        (n, VOICES + 4) float64, what the voices, the short, long and negative vector, and the user's categories are
+        multiplied with.
     best, said
         (size + spare,) scratch.
 
@@ -141,25 +158,28 @@ def make_lists(
     short, long, negative = users.interests
     stamp = scratch.stamp(rows, count)
     room = scratch.arrays
-    barred = _barred(users, weights, rows, room, stamp)
+    barred = barred_items(users, weights, rows, room.bought, stamp)
     whole, spoken = size + spare, size + max(spare, _SPARE)
     top = exact_top(queries(short, long, negative, weights.vectors), table, spoken, barred)
     asked = _Users(
         users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices,
         weights.half_lives_events, weights.exclude_seen, weights.trending,
+        weights.category,
     )  # fmt: skip
+    demand = Demand(rising, _leaders(weights, table, attributes))
     also, width = _trending(weights, table, rising), whole
     if not (plain := is_plain(users.parameters, promotions, users.previous)):
         # What stood on the list before and what is put forward may be listed wherever the ranking has it.
         also = np.concatenate([also, users.previous.rows, np.tile(put_forward(promotions), (count, 1))], axis=1)
-        width = top.columns.shape[1] + spoken + also.shape[1]
+        width = top.columns.shape[1] + spoken * (1 + bool(len(demand.leaders.items))) + also.shape[1]
     shape = (count, width)
     found = _Found(
         np.full(shape, -1, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.uint8), np.zeros(shape),
-        np.zeros((count, VOICES + 3)), np.zeros(spoken, np.int64), np.zeros(spoken),
+        np.zeros((count, VOICES + 4)), np.zeros(spoken, np.int64), np.zeros(spoken),
     )  # fmt: skip
     reasons = no_reasons(count, whole)
-    _choose(asked, table, rising, related, weighing, barred, top, also, stamp, room, found)
+    profile = no_profile()
+    _choose(asked, table, demand, related, weighing, barred, top, also, stamp, room, profile, found)
     if not plain:
         pool = Pool(found.items, found.steps, SCORE_STEP)
         tastes = Tastes(users.events, users.now_ms, weighing)
@@ -167,7 +187,7 @@ def make_lists(
             pool, users.previous, tastes, promotions, attributes, table.vectors, users.parameters, size, spare
         )  # fmt: skip
         found = _at(found, order.places)
-    _explain(asked, table, related, weighing, room, found, no_groups(whole), reasons)
+    _explain(asked, table, demand.leaders, related, weighing, room, profile, found, no_groups(whole), reasons)
     return Lists(found.items, found.steps, found.sources, reasons)
 
 
@@ -193,49 +213,17 @@ def _trending(weights: Weights, table: Rows, rising: Floats) -> npt.NDArray[np.i
     return np.where(wanted[:, None], items[None, :], np.int32(-1))
 
 
-def _barred(users: Users, weights: Weights, rows: int, room: Room, stamp: int) -> Barred:
-    """Return what may not be listed for each user: what is excluded, and their whole history if that is to stay out."""
-    owned, excluded = users.owned, users.excluded
-    columns = np.empty(len(excluded.items) + len(owned.items), np.int32)
-    ends = np.empty(len(users.parameters), np.int64)
-    used = _bar(
-        owned, excluded, users.now_ms, weights.exclude_seen, weights.repurchase_ms, rows, room.bought, stamp,
-        columns, ends,
-    )  # fmt: skip
-    return Barred(columns[:used], ends)
-
-
-@compiled
-def _bar(
-    owned: Owned, excluded: Excluded, now_ms: npt.NDArray[np.int64],
-    exclude_seen: npt.NDArray[np.bool_], repurchase_ms: npt.NDArray[np.float64], rows: int,
-    bought: npt.NDArray[np.int64], stamp: int, columns: npt.NDArray[np.int32], ends: npt.NDArray[np.int64],
-) -> int:  # fmt: skip
-    """Write the barred items of each user one behind another; `bought` (rows,) is scratch."""
-    used = 0
-    for user in range(len(ends)):
-        first, end = owned.ends[user - 1] if user else 0, owned.ends[user]
-        for place in range(first, end):
-            item = owned.items[place]
-            if exclude_seen[user]:
-                columns[used] = item
-                used += 1
-            elif owned.bought[place] and item < rows:
-                bought[item] = stamp + user
-        for place in range(excluded.ends[user - 1] if user else 0, excluded.ends[user]):
-            item = excluded.items[place]
-            due = now_ms[user] - excluded.ts_ms[place] >= repurchase_ms[user]
-            if not (due and 0 <= item < rows and bought[item] == stamp + user):
-                columns[used] = item
-                used += 1
-        ends[user] = used
-    return used
+def _leaders(weights: Weights, table: Rows, attributes: Attributes) -> Leaders:
+    """Return the leaders of categories if they count with anyone: one pass over all items, no sort."""
+    if not (weights.category > 0).any():
+        return no_leaders()
+    return leaders(attributes.categories, table.popularity, table.usable, table.order)
 
 
 @compiled
 def _choose(
-    users: _Users, table: Rows, rising: Floats, related: Related, weighing: Weighing, barred: Barred, top: Top,
-    also: npt.NDArray[np.int32], stamp: int, room: Room, found: _Found,
+    users: _Users, table: Rows, demand: Demand, related: Related, weighing: Weighing, barred: Barred, top: Top,
+    also: npt.NDArray[np.int32], stamp: int, room: Room, profile: Profile, found: _Found,
 ) -> None:  # fmt: skip
     """Fill the lists, best first; `also` (n, p) are more candidates of each user, where they may have them."""
     rows = len(table.order)
@@ -256,27 +244,52 @@ def _choose(
         touched = measure(related, table.usable, mine, room, touched, wanted, scales)
         for part in range(3):
             scales[VOICES + part] = _scale(users.interests[part, user], users.vectors[user, part])
+        kinds = _weigh_categories(users, user, demand.leaders, weighing, profile, scales)
+        _enter_new(users, user, top.columns[user], table, demand, room, profile, kinds, mine, found)
         spoken = loudest(scales, room, touched, found.best, found.said)
-        for place in range(top.columns.shape[1]):
-            if top.columns[user, place] < 0:
-                break
-            _enter(users, user, top.columns[user, place], table, rising, room, found)
-            room.chosen[top.columns[user, place]] = mine
-        for place in range(spoken):
-            if room.chosen[found.best[place]] != mine:
-                _enter(users, user, found.best[place], table, rising, room, found)
-                room.chosen[found.best[place]] = mine
+        _enter_new(users, user, found.best[:spoken], table, demand, room, profile, kinds, mine, found)
+        spoken = led(profile, kinds, demand.leaders, room.barred, mine, found.best, found.said)
+        _enter_new(users, user, found.best[:spoken], table, demand, room, profile, kinds, mine, found)
         for place in range(also.shape[1]):
             item = also[user, place]
             if 0 <= item < rows and table.usable[item] and room.barred[item] != mine and room.chosen[item] != mine:
-                _enter(users, user, item, table, rising, room, found)
+                _enter(users, user, item, table, demand, room, profile, kinds, found)
                 room.chosen[item] = mine
         hush(room, touched)
 
 
 @compiled
+def _weigh_categories(
+    users: _Users, user: int, leaders: Leaders, weighing: Weighing, profile: Profile, scales: npt.NDArray[np.float64]
+) -> int:
+    """Tell what a user's categories are multiplied with; return how many there are, 0 where they do not count."""
+    if users.category[user] <= 0.0:
+        return 0
+    kinds = tell(users.events, user, users.now_ms[user], leaders.categories, weighing, profile)
+    if kinds:
+        scales[_OF_CATEGORY] = users.category[user] / largest(profile, kinds)
+    return kinds
+
+
+@compiled
+def _enter_new(
+    users: _Users, user: int, items: npt.NDArray[np.int64], table: Rows, demand: Demand, room: Room, profile: Profile,
+    kinds: int, mine: int, found: _Found,
+) -> None:  # fmt: skip
+    """Enter those of the candidates that are not yet, up to the first -1."""
+    for place in range(len(items)):
+        item = items[place]
+        if item < 0:
+            break
+        if room.chosen[item] != mine:
+            _enter(users, user, item, table, demand, room, profile, kinds, found)
+            room.chosen[item] = mine
+
+
+@compiled
 def _enter(
-    users: _Users, user: int, item: int, table: Rows, rising: Floats, room: Room, found: _Found
+    users: _Users, user: int, item: int, table: Rows, demand: Demand, room: Room, profile: Profile, kinds: int,
+    found: _Found,
 ) -> None:  # fmt: skip
     """Score a candidate and put it in its place on the user's list."""
     scales, sums = found.scales[user], room.sums[item]
@@ -294,25 +307,28 @@ def _enter(
         voices += said
         if said > most:
             source, most = FIRST_VOICE + voice, said
+    category = scales[_OF_CATEGORY] * favoured(profile, kinds, demand.leaders, item) if kinds else 0.0
+    if category > most:
+        source, most = CATEGORY, category
     if popular > 0.0 and popular >= most:
         source, most = POPULAR, popular
-    trending = users.trending[user] * rising[item]
+    trending = users.trending[user] * demand.rising[item]
     if trending > most:
         source, most = TRENDING, trending
     if near > 0.0 and near >= most:
         source = INTEREST
-    step = int(np.rint((near + voices + popular + trending) * STEPS))
+    step = int(np.rint((near + voices + category + popular + trending) * STEPS))
     rank = _insert(found.items[user], found.steps[user], table.order, item, step)
     if rank < found.items.shape[1]:
         _make_room(found.sources[user], rank)
         _make_room(found.liked[user], rank)
-        found.sources[user, rank], found.liked[user, rank] = source, liked + voices
+        found.sources[user, rank], found.liked[user, rank] = source, liked + voices + category
 
 
 @compiled
 def _explain(
-    users: _Users, table: Rows, related: Related, weighing: Weighing, room: Room, found: _Found, groups: Groups,
-    reasons: Reasons,
+    users: _Users, table: Rows, leaders: Leaders, related: Related, weighing: Weighing, room: Room, profile: Profile,
+    found: _Found, groups: Groups, reasons: Reasons,
 ) -> None:  # fmt: skip
     """Name the events behind each item."""
     rows = len(table.order)
@@ -326,6 +342,9 @@ def _explain(
         first = users.owned.ends[user - 1] if user else 0
         hold(users.owned.items, users.owned.masses, first, users.owned.ends[user], groups, count, room)
         attribute(related, items, groups, count, weighing, scales, users.half_lives_events[user], room)
+        if scales[_OF_CATEGORY] > 0.0:
+            kinds = tell(users.events, user, users.now_ms[user], leaders.categories, weighing, profile)
+            attribute_categories(profile, kinds, leaders, items, groups, count, weighing, scales[_OF_CATEGORY])
         for rank in range(len(items)):
             if items[rank] < 0:
                 break

@@ -283,13 +283,19 @@ def loudest(scales: Doubles, room: Room, touched: int, best: Int64, said: Double
             value += scales[voice] * sums[voice]
         if value <= 0.0 or (found == len(best) and value <= said[found - 1]):
             continue
-        at = found if found < len(best) else found - 1
-        while at > 0 and said[at - 1] < value:
-            best[at], said[at] = best[at - 1], said[at - 1]
-            at -= 1
-        best[at], said[at] = item, value
-        found = min(found + 1, len(best))
+        found = keep(best, said, found, item, value)
     return found
+
+
+@compiled
+def keep(best: Int64, said: Doubles, found: int, item: int, value: float) -> int:
+    """Put an item in its place among the best, the last one leaves; return how many there are."""
+    at = found if found < len(best) else found - 1
+    while at > 0 and said[at - 1] < value:
+        best[at], said[at] = best[at - 1], said[at - 1]
+        at -= 1
+    best[at], said[at] = item, value
+    return min(found + 1, len(best))
 
 
 @compiled

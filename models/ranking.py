@@ -41,6 +41,9 @@ class RankingParameters(RerankParameters):
         How long a purchased item stays out; a disliked one does for good.
     trending
         Weight of how much demand for an item rises, which lies in 0..1.
+    category
+        Weight of an item's popularity among those of its category times the category's share of the user's events,
+        both 1 where they are greatest.
 
     """
 
@@ -56,6 +59,7 @@ class RankingParameters(RerankParameters):
     exclude_seen: bool = True
     repurchase_interval_days: float = 30.0
     trending: float = 0.0
+    category: float = 0.0
 
 
 class Queries(NamedTuple):
@@ -140,7 +144,7 @@ class Weights(NamedTuple):
         (n,) bool.
     repurchase_ms
         (n,) float64.
-    trending
+    trending, category
         (n,) float64.
 
     """
@@ -151,6 +155,7 @@ class Weights(NamedTuple):
     exclude_seen: npt.NDArray[np.bool_]
     repurchase_ms: npt.NDArray[np.float64]
     trending: npt.NDArray[np.float64]
+    category: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, parameters: Sequence[RankingParameters]) -> Weights:
@@ -158,11 +163,11 @@ class Weights(NamedTuple):
         rows = [
             (
                 p.short, p.long, p.negative, p.popularity, p.neighbours, p.followers, p.repeat, p.history,
-                p.half_life_events, p.repurchase_interval_days, p.trending,
+                p.half_life_events, p.repurchase_interval_days, p.trending, p.category,
             )
             for p in parameters
         ]  # fmt: skip
-        table = np.array(rows, np.float64).reshape(-1, 11)
+        table = np.array(rows, np.float64).reshape(-1, 12)
         return cls(
             np.ascontiguousarray(table[:, :4]),
             np.ascontiguousarray(table[:, 4:8]),
@@ -170,6 +175,7 @@ class Weights(NamedTuple):
             np.array([p.exclude_seen for p in parameters], np.bool_),
             86_400_000.0 * table[:, 9],
             np.ascontiguousarray(table[:, 10]),
+            np.ascontiguousarray(table[:, 11]),
         )
 
 

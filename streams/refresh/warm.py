@@ -29,7 +29,8 @@ def warm() -> None:
     settings, view = Settings(), catalogue.view()
     ranker = Ranker(catalogue, settings, settings.spare_items)
     ranker.default()
-    ranking = ranker.make(nobody(catalogue.dim, RankingParameters(steadiness=1.0, trending=1.0)), view)
+    everything = RankingParameters(steadiness=1.0, trending=1.0, category=1.0)
+    ranking = ranker.make(nobody(catalogue.dim, everything), view)
     ranker.strike(ranking.places, ranking.price_marks, view)
 
 

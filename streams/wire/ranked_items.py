@@ -23,10 +23,11 @@ UInt8 = npt.NDArray[np.uint8]
 
 #: What carries an item: the user's interest, its popularity, nothing but that there was room, what goes with the items
 #: of the newest events, what follows them in sessions, that the user comes back to it, what goes with all of it, demand
-#: that rises; or a rule of the shop: the item's slot, or more than half of what it is worth.
+#: that rises, that it leads in a category of the user's; or a rule of the shop: the item's slot, or more than half of
+#: what it is worth.
 SOURCES: Final = (
-    "interest", "popular", "catalogue", "neighbours", "followers", "repeat", "history", "trending", "pinned",
-    "boosted",
+    "interest", "popular", "catalogue", "neighbours", "followers", "repeat", "history", "trending", "category",
+    "pinned", "boosted",
 )  # fmt: skip
 PINNED: Final = SOURCES.index("pinned")
 BOOSTED: Final = SOURCES.index("boosted")

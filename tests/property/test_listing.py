@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.consistency import no_previous
 from models.contenders import Rows
 from models.events import Events, Weighing
-from models.listing import FIRST_VOICE, INTEREST, POPULAR, ROOM, STEPS, TRENDING, Lists, make_lists
+from models.listing import CATEGORY, FIRST_VOICE, INTEREST, POPULAR, ROOM, STEPS, TRENDING, Lists, make_lists
 from models.neighbours import Family, Related, Scratch, damping
 from models.quantisation import quantise
 from models.ranking import RankingParameters, unit
@@ -41,6 +41,7 @@ class Case(NamedTuple):
     vectors: Any
     popularity: Any
     rising: Any
+    categories: Any
     usable: Any
     neighbours: Linked
     followers: Linked
@@ -74,6 +75,7 @@ def cases(draw: st.DrawFn) -> Case:
         unit(random.standard_normal((ITEMS, DIM)).astype(np.float32)),
         random.random(ITEMS).astype(np.float32),
         np.maximum(random.random(ITEMS) - 0.3, 0.0).astype(np.float32),
+        random.integers(-1, 3, ITEMS).astype(np.int32),
         random.random(ITEMS) < 0.8,
         linked(),
         linked(),
@@ -83,7 +85,7 @@ def cases(draw: st.DrawFn) -> Case:
         RankingParameters(
             draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight),
             draw(weight), draw(st.sampled_from([0.0, 2.0, 15.0])), draw(st.booleans()),
-            draw(st.sampled_from([0.0001, 0.01])), draw(weight),
+            draw(st.sampled_from([0.0001, 0.01])), draw(weight), draw(weight),
         ),
     )  # fmt: skip
 
@@ -179,6 +181,26 @@ def personal(case: Case, item: int) -> tuple[float, float, list[float]]:
     return near, near - max(likeness(2, case.parameters.negative), 0.0), spoken
 
 
+def in_category(case: Case, item: int) -> list[tuple[tuple[int, int, int, int], float]]:
+    """Return what each event says of an item of its own category, whatever that weighs."""
+    rated = [event for event in liked(case) if case.categories[event[0]] >= 0]
+    masses = {
+        category: sum(long_mass(*event) for event in rated if case.categories[event[0]] == category)
+        for category in range(3)
+    }
+    rivals = case.popularity[case.usable & (case.categories == case.categories[item])].astype(np.float64)
+    return [
+        (event, long_mass(*event) / max(masses.values()) * float(case.popularity[item]) / rivals.max())
+        for event in rated
+        if case.categories[event[0]] == case.categories[item]
+    ]
+
+
+def categorical(case: Case, item: int) -> float:
+    """Return what the categories of the user's events add to an item's score."""
+    return case.parameters.category * sum(said for _, said in in_category(case, item))
+
+
 def expected(case: Case) -> dict[int, tuple[float, int]]:
     """Return the score and the source of each item that may be listed."""
     found = {}
@@ -187,16 +209,20 @@ def expected(case: Case) -> dict[int, tuple[float, int]]:
             continue
         _, near, spoken = personal(case, item)
         popular = case.parameters.popularity * float(case.popularity[item])
+        category = categorical(case, item)
         source, most = ROOM, 0.0
         for voice, value in enumerate(spoken):
             if value > most:
                 source, most = FIRST_VOICE + voice, value
+        if category > most:
+            source, most = CATEGORY, category
         if popular > 0 and popular >= most:
             source, most = POPULAR, popular
         trending = case.parameters.trending * float(case.rising[item])
         if trending > most:
             source, most = TRENDING, trending
-        found[item] = near + sum(spoken) + popular + trending, INTEREST if near > 0 and near >= most else source
+        score = near + sum(spoken) + category + popular + trending
+        found[item] = score, INTEREST if near > 0 and near >= most else source
     return found
 
 
@@ -239,10 +265,9 @@ def listed(case: Case) -> Lists:
         no_previous(1),
     )
     table = Rows(case.vectors, quantise(case.vectors), case.popularity, case.usable, np.arange(ITEMS))
+    attributes = ItemAttributes().first(ITEMS)._replace(categories=case.categories)
     related = Related(family(case.neighbours), family(case.followers), damping(case.popularity))
-    return make_lists(
-        users, table, related, case.rising, ItemAttributes().first(ITEMS), nothing_promoted(), ITEMS, WEIGHING, SCRATCH
-    )
+    return make_lists(users, table, related, case.rising, attributes, nothing_promoted(), ITEMS, WEIGHING, SCRATCH)
 
 
 @given(cases())
@@ -262,6 +287,7 @@ def test_lists_are_those_of_plain_loops(case: Case) -> None:
                 without,
                 case.parameters.popularity * float(case.popularity[item]),
                 case.parameters.trending * float(case.rising[item]),
+                categorical(case, item),
                 *spoken,
             ],
             reverse=True,
@@ -290,8 +316,11 @@ def test_an_event_taken_away_costs_what_is_stated(case: Case) -> None:
     case = case._replace(owned=with_events(case))
     made, scale, masses = listed(case), scales(case), {item: mass for item, mass, _ in case.owned}
     for place, item in enumerate(made.items[0].tolist()):
-        near, _, spoken = personal(case, item) if item >= 0 else (0.0, 0.0, [0.0])
-        if near + sum(spoken) <= 1e-3:
+        if item < 0:
+            break
+        near, _, spoken = personal(case, item)
+        whole_liked = near + sum(spoken) + categorical(case, item)
+        if whole_liked <= 1e-3:
             continue
         added: dict[tuple[int, int], float] = {}
         lost: dict[tuple[int, int], float] = {}
@@ -305,13 +334,15 @@ def test_an_event_taken_away_costs_what_is_stated(case: Case) -> None:
                 share += weight * decayed * float(case.vectors[event[0]] @ case.vectors[item]) / length
             added[event[:2]] = added.get(event[:2], 0.0) + share
             lost[event[:2]] = lost.get(event[:2], 0.0) + long_mass(*event)
+        for event, said in in_category(case, item):
+            added[event[:2]] += case.parameters.category * said
         for (other, kind), mass in lost.items():
             before, after = (
                 recalled(case, other, left).get(item, 0.0) for left in (masses[other], masses[other] - mass)
             )
             added[other, kind] += scale[3] * (before - after)
         whole = sum(max(value, 0.0) for value in added.values())
-        whole += max(near + sum(spoken) - sum(added.values()), 0.0)
+        whole += max(whole_liked - sum(added.values()), 0.0)
         reasons = made.reasons
         for rank in range(MAX_REASONS):
             if told := int(reasons.shares[0, place, rank]):

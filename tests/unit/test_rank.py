@@ -140,7 +140,7 @@ def test_what_rises_is_a_candidate_for_everybody() -> None:
     catalogue, day_ms = shop(100), 86_400_000
     catalogue.set_signals([ItemSignals(f"i{number}", 9.0, NOW_MS, 0.5, 9) for number in range(80)])
     catalogue.set_signals([ItemSignals("i99", 1.0, NOW_MS, 5.0, 1), ItemSignals("i98", 1.0, NOW_MS - day_ms, 5.0, 1)])
-    catalogue.set_signals([ItemSignals("i97", 1.0, NOW_MS, 9.0, 1)])
+    catalogue.set_signals([ItemSignals("i97", 1.0, NOW_MS, 5.0, 1)])
     catalogue.delete_item("i97")
     rises = request(axis(1), parameters=RankingParameters(trending=1.0))
     trending, plain = ranked(catalogue, SETTINGS, rises, request(axis(1)))
@@ -148,6 +148,23 @@ def test_what_rises_is_a_candidate_for_everybody() -> None:
     assert {"i97", "i98", "i99"}.isdisjoint(plain.item_ids)
     assert "i97" not in trending.item_ids
     assert [plain] == ranked(catalogue, SETTINGS, request(axis(1)))
+
+
+def test_leaders_of_the_users_categories_are_candidates() -> None:
+    """Where the parameters say so, by the events' weights, most popular first; source and events are told."""
+    catalogue = shop(200)
+    for number in range(80, 200):
+        catalogue.upsert_item(Item(f"i{number}", category=("tea", "mugs", "bowls")[number % 3]))
+    catalogue.set_signals([ItemSignals(f"i{number}", 99.0, NOW_MS, 0.0, 9) for number in range(80)])
+    catalogue.set_signals([ItemSignals(f"i{number}", number / 100, NOW_MS, 0.0, 1) for number in range(80, 200)])
+    recent = [event("i81", "carts"), event("i82", "clicks")]
+    likes = request(recent=recent, parameters=RankingParameters(category=1.0))
+    plain = request(recent=recent, parameters=RankingParameters())
+    led, other = ranked(catalogue, SETTINGS, likes, plain)
+    # Tea, of which i81 is, has 3 of 4 parts; each item counts by its popularity as a share of that of i198.
+    assert ["i198", "i195", "i192", "i189"] == [item.item_id for item in led.items if item.source == "category"]
+    assert all(item.because == (Because("i81", "carts", 1.0),) for item in led.items)
+    assert {"popular"} == {item.source for item in other.items}
 
 
 def test_items_without_vectors_are_listed_by_popularity() -> None:
