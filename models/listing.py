@@ -31,6 +31,7 @@ from models.leaders import (
     no_leaders,
     strongest,
 )
+from models.medoids import Medoids, attribute_interests, find_medoids, likeness, near_medoids
 from models.neighbours import (
     HISTORY,
     REPEAT,
@@ -109,6 +110,8 @@ class _Users(NamedTuple):
     exclude_seen: npt.NDArray[np.bool_]
     trending: npt.NDArray[np.float64]
     category: npt.NDArray[np.float64]
+    medoids: Medoids
+    of_medoids: npt.NDArray[np.float64]
 
 
 class _Found(NamedTuple):
@@ -161,13 +164,15 @@ def make_lists(
     barred = barred_items(users, weights, rows, room.bought, stamp)
     whole, spoken = size + spare, size + max(spare, _SPARE)
     top = exact_top(queries(short, long, negative, weights.vectors), table, spoken, barred)
+    medoids = find_medoids(users.owned, weights.interests, table.vectors, table.order)
     asked = _Users(
         users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices,
         weights.half_lives_events, weights.exclude_seen, weights.trending,
-        weights.category,
+        weights.category, medoids, weights.interests,
     )  # fmt: skip
     demand = Demand(rising, _leaders(weights, table, attributes))
     also, width = _trending(weights, table, rising), whole
+    also = np.concatenate([also, near_medoids(medoids, table, barred, spoken)], axis=1)
     if not (plain := is_plain(users.parameters, promotions, users.previous)):
         # What stood on the list before and what is put forward may be listed wherever the ranking has it.
         also = np.concatenate([also, users.previous.rows, np.tile(put_forward(promotions), (count, 1))], axis=1)
@@ -297,6 +302,8 @@ def _enter(
     for part in range(2):
         if scales[VOICES + part] != 0.0:
             liked += dot(users.interests[part, user], table.vectors[item]) * scales[VOICES + part]
+    if users.of_medoids[user] > 0.0:
+        liked += users.of_medoids[user] * likeness(users.medoids, user, table.vectors, item)
     near = liked
     if scales[VOICES + 2] != 0.0:
         near -= max(dot(users.interests[2, user], table.vectors[item]) * scales[VOICES + 2], 0.0)
@@ -342,6 +349,9 @@ def _explain(
         first = users.owned.ends[user - 1] if user else 0
         hold(users.owned.items, users.owned.masses, first, users.owned.ends[user], groups, count, room)
         attribute(related, items, groups, count, weighing, scales, users.half_lives_events[user], room)
+        weight = users.of_medoids[user]
+        if weight > 0.0:
+            attribute_interests(users.medoids, user, table.vectors, items, groups, count, weighing, weight)
         if scales[_OF_CATEGORY] > 0.0:
             kinds = tell(users.events, user, users.now_ms[user], leaders.categories, weighing, profile)
             attribute_categories(profile, kinds, leaders, items, groups, count, weighing, scales[_OF_CATEGORY])

@@ -44,6 +44,9 @@ class RankingParameters(RerankParameters):
     category
         Weight of an item's popularity among those of its category times the category's share of the user's events,
         both 1 where they are greatest.
+    interests
+        Weight of likeness to the nearest of up to three interests of the whole history, by that one's importance; see
+        `models.medoids`.
 
     """
 
@@ -60,6 +63,7 @@ class RankingParameters(RerankParameters):
     repurchase_interval_days: float = 30.0
     trending: float = 0.0
     category: float = 0.0
+    interests: float = 0.0
 
 
 class Queries(NamedTuple):
@@ -144,7 +148,7 @@ class Weights(NamedTuple):
         (n,) bool.
     repurchase_ms
         (n,) float64.
-    trending, category
+    trending, category, interests
         (n,) float64.
 
     """
@@ -156,6 +160,7 @@ class Weights(NamedTuple):
     repurchase_ms: npt.NDArray[np.float64]
     trending: npt.NDArray[np.float64]
     category: npt.NDArray[np.float64]
+    interests: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, parameters: Sequence[RankingParameters]) -> Weights:
@@ -164,10 +169,11 @@ class Weights(NamedTuple):
             (
                 p.short, p.long, p.negative, p.popularity, p.neighbours, p.followers, p.repeat, p.history,
                 p.half_life_events, p.repurchase_interval_days, p.trending, p.category,
+                p.interests,
             )
             for p in parameters
         ]  # fmt: skip
-        table = np.array(rows, np.float64).reshape(-1, 12)
+        table = np.array(rows, np.float64).reshape(-1, 13)
         return cls(
             np.ascontiguousarray(table[:, :4]),
             np.ascontiguousarray(table[:, 4:8]),
@@ -176,6 +182,7 @@ class Weights(NamedTuple):
             86_400_000.0 * table[:, 9],
             np.ascontiguousarray(table[:, 10]),
             np.ascontiguousarray(table[:, 11]),
+            np.ascontiguousarray(table[:, 12]),
         )
 
 

@@ -14,6 +14,7 @@ from models.consistency import no_previous
 from models.contenders import Rows
 from models.events import Events, Weighing
 from models.listing import CATEGORY, FIRST_VOICE, INTEREST, POPULAR, ROOM, STEPS, TRENDING, Lists, make_lists
+from models.medoids import INTERESTS
 from models.neighbours import Family, Related, Scratch, damping
 from models.quantisation import quantise
 from models.ranking import RankingParameters, unit
@@ -21,6 +22,7 @@ from models.reasons import MAX_REASONS, SHARE_STEPS
 from models.reranking import nothing_promoted
 from models.users import Excluded, Owned, Users
 from streams.catalogue.attributes import ItemAttributes
+from tests.support.clusters import ward
 
 ITEMS, DIM, NOW_MS = 14, 4, 10**9
 HALF_LIVES_MS = np.array([3.6e6, 8.64e7])
@@ -86,6 +88,7 @@ def cases(draw: st.DrawFn) -> Case:
             draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight),
             draw(weight), draw(st.sampled_from([0.0, 2.0, 15.0])), draw(st.booleans()),
             draw(st.sampled_from([0.0001, 0.01])), draw(weight), draw(weight),
+            draw(weight),
         ),
     )  # fmt: skip
 
@@ -176,7 +179,7 @@ def personal(case: Case, item: int) -> tuple[float, float, list[float]]:
         length = float(np.linalg.norm(direction.astype(np.float64)))
         return weight * float(direction.astype(np.float64) @ case.vectors[item]) / length if length else 0.0
 
-    near = likeness(0, case.parameters.short) + likeness(1, case.parameters.long)
+    near = likeness(0, case.parameters.short) + likeness(1, case.parameters.long) + interested(case, item)
     spoken = [scale * said.get(item, 0.0) for scale, said in zip(scales(case), voices(case), strict=True)]
     return near, near - max(likeness(2, case.parameters.negative), 0.0), spoken
 
@@ -199,6 +202,32 @@ def in_category(case: Case, item: int) -> list[tuple[tuple[int, int, int, int], 
 def categorical(case: Case, item: int) -> float:
     """Return what the categories of the user's events add to an item's score."""
     return case.parameters.category * sum(said for _, said in in_category(case, item))
+
+
+def of_interests(case: Case, item: int) -> list[tuple[tuple[int, int, int, int], float]]:
+    """Return what each event says of an item through the interest it is nearest to, and what else is said, last."""
+    owned = [(mass, item) for item, mass, _ in case.owned if item < ITEMS and mass > 0]
+    clustered = [item for _, item in sorted(owned, key=lambda known: (-known[0], known[1]))]
+    if not clustered:
+        return []
+    vectors, mass_of = case.vectors.astype(np.float64), {item: mass for mass, item in owned}
+    clusters = [[clustered[place] for place in sorted(cluster)] for cluster in ward(vectors[clustered], INTERESTS)]
+
+    def apart(one: int, cluster: list[int]) -> float:
+        return sum(2 - 2 * float(vectors[one] @ vectors[other]) for other in cluster if other != one)
+
+    medoids = [cluster[int(np.argmin([round(apart(one, cluster), 9) for one in cluster]))] for cluster in clusters]
+    masses = [sum(mass_of[one] for one in cluster) for cluster in clusters]
+    near = [float(vectors[medoid] @ vectors[item]) for medoid in medoids]
+    at = max(range(len(near)), key=lambda number: near[number])
+    scale = max(near[at], 0.0) / max(masses)
+    said = [(event, scale * long_mass(*event)) for event in liked(case) if event[0] in clusters[at]]
+    return [*said, ((-1, 0, 0, 0), scale * masses[at] - sum(value for _, value in said))]
+
+
+def interested(case: Case, item: int) -> float:
+    """Return what the user's interests add to an item's score."""
+    return case.parameters.interests * sum(said for _, said in of_interests(case, item))
 
 
 def expected(case: Case) -> dict[int, tuple[float, int]]:
@@ -336,6 +365,8 @@ def test_an_event_taken_away_costs_what_is_stated(case: Case) -> None:
             lost[event[:2]] = lost.get(event[:2], 0.0) + long_mass(*event)
         for event, said in in_category(case, item):
             added[event[:2]] += case.parameters.category * said
+        for event, said in of_interests(case, item)[:-1]:
+            added[event[:2]] += case.parameters.interests * said
         for (other, kind), mass in lost.items():
             before, after = (
                 recalled(case, other, left).get(item, 0.0) for left in (masses[other], masses[other] - mass)

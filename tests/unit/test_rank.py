@@ -12,7 +12,7 @@ from models.users import joined
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.records import RuleGone, RuleTold
 from streams.refresh.compose import compose
-from streams.refresh.rank import Ranker
+from streams.refresh.rank import Ranked, Ranker
 from streams.settings import Settings
 from streams.wire.events import TYPE_CODES
 from streams.wire.items import Item
@@ -206,6 +206,43 @@ def test_the_list_does_not_depend_on_the_batch() -> None:
     assert alone == ranked(catalogue, SETTINGS, *requests)
     users = joined([users_of(requests[:1], catalogue), users_of(requests[1:3], catalogue)])
     assert alone[:3] == Ranker(catalogue, SETTINGS).rank(users)
+
+
+def test_what_some_variants_weigh_changes_no_other_list() -> None:
+    """Users with whom trends, categories and interests count stand beside others in a batch as if each were alone."""
+    random = np.random.default_rng(6)
+    catalogue = shop(0)
+    for number in range(300):
+        vector = random.standard_normal(DIM).astype(np.float32)
+        catalogue.upsert_item(Item(f"i{number}", category=f"c{number % 7}"))
+        catalogue.set_vector(f"i{number}", vector / np.linalg.norm(vector))
+    catalogue.set_signals(
+        [ItemSignals(f"i{row}", 1 + row / 10, NOW_MS, 2 * random.random(), 9) for row in range(0, 300, 2)]
+    )
+    variants = [
+        RankingParameters(),
+        RankingParameters(trending=0.5),
+        RankingParameters(category=0.5),
+        RankingParameters(interests=0.5),
+        RankingParameters(category=0.1, mmr=0.5),
+    ]
+    requests = [
+        request(
+            random.standard_normal(DIM).astype(np.float32),
+            recent=[event(f"i{item}", age_s=item) for item in random.integers(300, size=9)],
+            parameters=variants[number % len(variants)],
+        )
+        for number in range(20)
+    ]
+
+    def lists(asked: list[Asked]) -> list[Ranked]:
+        users = users_of(asked, catalogue)
+        owned = users.owned._replace(masses=1 + (users.owned.items % 5).astype(np.float64))
+        return Ranker(catalogue, SETTINGS).rank(users._replace(owned=owned))
+
+    alone = [lists([one])[0] for one in requests]
+    assert alone == lists(requests)
+    assert {"interest", "trending", "category"} <= {item.source for one in alone for item in one.items}
 
 
 def test_reasons_are_the_events_that_carry_the_item() -> None:
