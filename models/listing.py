@@ -52,6 +52,7 @@ from models.ranking import SCORE_STEP, Barred, Floats, Top, Weights, queries
 from models.reasons import Groups, Reasons, contribute, dot, explain, group, no_groups, no_reasons
 from models.reranking import Pool, Promotions, Tastes, is_plain, put_forward, rerank
 from models.scan import exact_top
+from models.scorer import SILENT, Heard, Scorer, hear, listen, says
 from models.users import Owned, Users
 
 #: What carries an item: the interest vectors, its popularity, nothing but that there was room, or a voice.
@@ -112,6 +113,7 @@ class _Users(NamedTuple):
     category: npt.NDArray[np.float64]
     medoids: Medoids
     of_medoids: npt.NDArray[np.float64]
+    heard: Heard
 
 
 class _Found(NamedTuple):
@@ -142,6 +144,7 @@ class _Found(NamedTuple):
 def make_lists(
     users: Users, table: Rows, related: Related, rising: Floats, attributes: Attributes, promotions: Promotions,
     size: int, weighing: Weighing, scratch: Scratch, spare: int = 0,
+    scorer: Scorer = SILENT,
 ) -> Lists:  # fmt: skip
     """
     Return the lists of `size` items of each user, and behind them `spare` more that stand by.
@@ -154,6 +157,8 @@ def make_lists(
         What re-ranking knows of the items, and what the shop puts forward.
     weighing
         How much an event says.
+    scorer
+        Taught on vectors as those of the table.
 
     """
     count, rows = len(users.parameters), len(table.order)
@@ -168,7 +173,7 @@ def make_lists(
     asked = _Users(
         users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices,
         weights.half_lives_events, weights.exclude_seen, weights.trending,
-        weights.category, medoids, weights.interests,
+        weights.category, medoids, weights.interests, hear(scorer, weights.network),
     )  # fmt: skip
     demand = Demand(rising, _leaders(weights, table, attributes))
     also, width = _trending(weights, table, rising), whole
@@ -249,6 +254,7 @@ def _choose(
         touched = measure(related, table.usable, mine, room, touched, wanted, scales)
         for part in range(3):
             scales[VOICES + part] = _scale(users.interests[part, user], users.vectors[user, part])
+        listen(users.heard, users.interests, user)
         kinds = _weigh_categories(users, user, demand.leaders, weighing, profile, scales)
         _enter_new(users, user, top.columns[user], table, demand, room, profile, kinds, mine, found)
         spoken = loudest(scales, room, touched, found.best, found.said)
@@ -324,7 +330,9 @@ def _enter(
         source, most = TRENDING, trending
     if near > 0.0 and near >= most:
         source = INTEREST
-    step = int(np.rint((near + voices + category + popular + trending) * STEPS))
+    # What was learned is of no event: it is in the score, but neither a source nor in what is explained.
+    learned = says(users.heard, table.vectors[item])
+    step = int(np.rint((near + voices + category + popular + trending + learned) * STEPS))
     rank = _insert(found.items[user], found.steps[user], table.order, item, step)
     if rank < found.items.shape[1]:
         _make_room(found.sources[user], rank)

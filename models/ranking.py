@@ -47,6 +47,8 @@ class RankingParameters(RerankParameters):
     interests
         Weight of likeness to the nearest of up to three interests of the whole history, by that one's importance; see
         `models.medoids`.
+    network
+        Weight of what a learned scorer says of an item, which lies in 0..1; see `models.scorer`.
 
     """
 
@@ -64,6 +66,7 @@ class RankingParameters(RerankParameters):
     trending: float = 0.0
     category: float = 0.0
     interests: float = 0.0
+    network: float = 0.0
 
 
 class Queries(NamedTuple):
@@ -148,7 +151,7 @@ class Weights(NamedTuple):
         (n,) bool.
     repurchase_ms
         (n,) float64.
-    trending, category, interests
+    trending, category, interests, network
         (n,) float64.
 
     """
@@ -161,6 +164,7 @@ class Weights(NamedTuple):
     trending: npt.NDArray[np.float64]
     category: npt.NDArray[np.float64]
     interests: npt.NDArray[np.float64]
+    network: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, parameters: Sequence[RankingParameters]) -> Weights:
@@ -169,11 +173,11 @@ class Weights(NamedTuple):
             (
                 p.short, p.long, p.negative, p.popularity, p.neighbours, p.followers, p.repeat, p.history,
                 p.half_life_events, p.repurchase_interval_days, p.trending, p.category,
-                p.interests,
+                p.interests, p.network,
             )
             for p in parameters
         ]  # fmt: skip
-        table = np.array(rows, np.float64).reshape(-1, 13)
+        table = np.array(rows, np.float64).reshape(-1, 14)
         return cls(
             np.ascontiguousarray(table[:, :4]),
             np.ascontiguousarray(table[:, 4:8]),
@@ -183,6 +187,7 @@ class Weights(NamedTuple):
             np.ascontiguousarray(table[:, 10]),
             np.ascontiguousarray(table[:, 11]),
             np.ascontiguousarray(table[:, 12]),
+            np.ascontiguousarray(table[:, 13]),
         )
 
 

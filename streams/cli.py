@@ -20,6 +20,7 @@ from streams.commands import (
     stack,
     tail,
     topics,
+    train,
     tune,
 )
 from streams.commands.settings import settings
@@ -43,6 +44,7 @@ for commands in (
     evaluate,
     frontier,
     tune,
+    train,
     doctor,
     dead_letters,
     roles,

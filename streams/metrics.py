@@ -24,6 +24,9 @@ RANK_BATCH = Histogram(
     "freshet_rank_batch_users", "Users in one ranking call.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
 DIRTY = Gauge("freshet_dirty_users", "Users whose list is owed.")
+SCORER_SPEAKS = Gauge(
+    "freshet_scorer_speaks", "1 while the scorer of FRESHET_SCORER_FILE was taught on the served vectors, else 0."
+)
 STRIKES = Gauge("freshet_strikes", "Lists that hold an item which may be listed no more, and are next to lose it.")
 COMMIT_SECONDS = Histogram(
     "freshet_commit_seconds", "One transaction, gather to committed.", ["role"], buckets=_LATENCY_S

@@ -171,6 +171,11 @@ class Settings(BaseSettings):
         None,
         description="JSON file of ranking parameters, as `freshet tune` writes it; read again when it changes.",
     )
+    scorer_file: Path | None = Field(
+        None,
+        description="Learned scorer, as `freshet train` writes it, weighed by the ranking parameter `network`; read "
+        "again when it changes.",
+    )
     experiments_file: Path | None = Field(
         None, description="JSON file of experiments; the `experiments` topic overrides it key by key."
     )

@@ -65,8 +65,8 @@ def tune(
         learn(live, plan.learned, bar("learn", len(plan.learned.users)))
         live.fit()
         best = tuned(
-            live, plan, len(found.items), begin, trials=trials, exclude_seen=exclude_seen, seed=seed,
-            progress=bar("tune", trials),
+            live, plan, len(found.items), begin, trials=trials, exclude_seen=exclude_seen,
+            scorer=configured.scorer_file is not None, seed=seed, progress=bar("tune", trials),
         )  # fmt: skip
     made = {"log": found.name, "trials": trials, "seed": seed, "ndcg@10": best.ndcg, "before": best.ndcg_before}
     _write(best.parameters, made, written)

@@ -14,6 +14,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from models.compiled import compiled
@@ -266,6 +267,17 @@ class Live:
             lists = iter(ranker.rank(self._asked(known, exclude_seen=exclude_seen), view) if known else ())
             for row in rows:
                 yield ranker.default(self._parameters(""), view) if row is None else next(lists)
+
+    def interests(self, users: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Return the vectors (3, n, d) float32 of users as ranking reads them now; zeros of who did nothing yet."""
+        rows = [self._row(user) for user in users]
+        known = np.array([place for place, row in enumerate(rows) if row is not None], np.int64)
+        found = np.zeros((3, len(rows), self.catalogue.dim), np.float32)
+        if len(known):
+            found[:, known] = self.partition.vectors.gather(
+                np.array([row for row in rows if row is not None], np.int64)
+            )
+        return found
 
     def _ranker(self, size: int) -> Ranker:
         ranker = self._rankers.get(size)

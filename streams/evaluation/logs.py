@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,28 @@ KNOWN = ("movielens-100k", "complete-journey")
 
 
 @dataclass(frozen=True, slots=True)
+class Impressions:
+    """
+    What users were shown, in time order: item by item, those of one impression together.
+
+    Attributes
+    ----------
+    users, items
+        (n,) int32, by their numbers in the log.
+    ts_ms
+        (n,) int64, when the item was shown.
+
+    """
+
+    users: Int32
+    items: Int32
+    ts_ms: Int64
+
+
+NOTHING_SHOWN = Impressions(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationLog:
     """
     A log as columns.
@@ -31,11 +53,13 @@ class EvaluationLog:
     name
         Name in tables and results.
     interactions
-        All of it, in time order; impressions, which are no interactions, are left out.
+        All of it, in time order, but for impressions.
     users, items
         Ids by number; items that only `cards` name are last.
     cards
         What is told of items, of those that anything is told of.
+    impressions
+        Of users and items that anybody interacted with, or that `cards` name.
 
     """
 
@@ -44,13 +68,17 @@ class EvaluationLog:
     users: list[str]
     items: list[str]
     cards: list[Item]
+    impressions: Impressions = NOTHING_SHOWN
 
     def first_users(self, count: int | None) -> EvaluationLog:
         """Return the log cut to the users whose first events come first, at most so many."""
         if count is None or count >= len(self.users):
             return self
         kept = self.interactions.at(self.interactions.users < count)
-        return EvaluationLog(self.name, kept, self.users[:count], self.items, self.cards)
+        shown = self.impressions
+        some = shown.users < count
+        seen = Impressions(shown.users[some], shown.items[some], shown.ts_ms[some])
+        return EvaluationLog(self.name, kept, self.users[:count], self.items, self.cards, seen)
 
     def categories(self) -> Int32:
         """Return the category (items,) int32 of each item, a dense number; -1 where it has none."""
@@ -99,9 +127,11 @@ def columns(name: str, entries: Iterable[Entry], cards: list[Item]) -> Evaluatio
     """
     users, items, sessions = (_Numbers() for _ in range(3))
     kinds, ts_ms = array("B"), array("q")
+    shown: list[tuple[int, str, str]] = []
     for entry in entries:
         kind = TYPE_CODES[entry.topic]
         if kind == IMPRESSION:
+            shown += ((entry.ts_ms, str(entry.fields["user_id"]), item) for item in _items_of(entry))
             continue
         users.add(str(entry.fields["user_id"]))
         items.add(_item_of(entry))
@@ -111,7 +141,7 @@ def columns(name: str, entries: Iterable[Entry], cards: list[Item]) -> Evaluatio
     log = Interactions(
         users.column(), items.column(), np.array(kinds, np.uint8), np.array(ts_ms, np.int64), sessions.column()
     )
-    return _with_cards(name, _in_time_order(log), users.ids(), items.ids(), cards)
+    return _with_cards(name, _in_time_order(log), users.ids(), items.ids(), cards, shown)
 
 
 def _journey(name: str, bought: Purchases, cards: list[Item]) -> EvaluationLog:
@@ -126,9 +156,25 @@ def _in_time_order(log: Interactions) -> Interactions:
     return log.at(np.argsort(log.ts_ms, kind="stable"))
 
 
-def _with_cards(name: str, log: Interactions, users: list[str], items: list[str], cards: list[Item]) -> EvaluationLog:
+def _with_cards(
+    name: str, log: Interactions, users: list[str], items: list[str], cards: list[Item],
+    shown: Sequence[tuple[int, str, str]] = (),
+) -> EvaluationLog:  # fmt: skip
+    """Return the log with what is told of items, and what was shown (time, user, item) in any order."""
     known = set(items)
-    return EvaluationLog(name, log, users, items + [card.item_id for card in cards if card.item_id not in known], cards)
+    items = items + [card.item_id for card in cards if card.item_id not in known]
+    return EvaluationLog(name, log, users, items, cards, _impressions(shown, users, items))
+
+
+def _impressions(shown: Sequence[tuple[int, str, str]], users: list[str], items: list[str]) -> Impressions:
+    user_of = {user_id: number for number, user_id in enumerate(users)}
+    item_of = {item_id: number for number, item_id in enumerate(items)}
+    rows = sorted((one for one in shown if one[1] in user_of and one[2] in item_of), key=lambda one: one[0])
+    return Impressions(
+        np.array([user_of[user_id] for _, user_id, _ in rows], np.int32),
+        np.array([item_of[item_id] for _, _, item_id in rows], np.int32),
+        np.array([ts_ms for ts_ms, _, _ in rows], np.int64),
+    )
 
 
 class _Numbers:
@@ -162,6 +208,13 @@ def _item_of(entry: Entry) -> str:
     if not isinstance(item_id, str | int):
         raise ConfigurationError(f"the event {entry.fields.get('event_id')!r} has no item_id")
     return str(item_id)
+
+
+def _items_of(entry: Entry) -> list[str]:
+    items = entry.fields.get("items")
+    if not isinstance(items, list) or not all(isinstance(item, str | int) for item in items):
+        raise ConfigurationError(f"the impression {entry.fields.get('event_id')!r} has no items")
+    return [str(item) for item in items]
 
 
 def _session_of(entry: Entry) -> str | None:

@@ -20,10 +20,12 @@ from streams.evaluation.live import Live
 from streams.evaluation.progress import Progress
 from streams.evaluation.protocols import Plan, leave_one_out, time_split
 
-#: What is looked for, and up to where. `repeat` counts only in lists that may hold items met before.
+#: What is looked for, and up to where. `repeat` counts only in lists that may hold items met before, `network` only
+#: where there is a scorer.
 SPACE = {
     "short": 1.5, "long": 1.5, "popularity": 1.0, "neighbours": 2.0, "history": 2.0, "followers": 2.0, "repeat": 4.0,
     "half_life_events": 60.0, "trending": 1.0, "category": 1.0, "interests": 1.5,
+    "network": 2.0,
 }  # fmt: skip
 _SIZE = 10
 
@@ -68,8 +70,8 @@ def validation(log: Interactions, test_from_ms: int | None, validate_from_ms: in
 
 
 def tune(
-    live: Live, plan: Plan, items: int, begin: RankingParameters, *, trials: int, exclude_seen: bool, seed: int,
-    progress: Progress,
+    live: Live, plan: Plan, items: int, begin: RankingParameters, *, trials: int, exclude_seen: bool, scorer: bool,
+    seed: int, progress: Progress,
 ) -> Tuned:  # fmt: skip
     """
     Return the best parameters of so many proposals, `begin` being the first.
@@ -78,6 +80,8 @@ def tune(
     ----------
     live
         Has learned what the plan says, and is fitted.
+    scorer
+        Whether it has one.
 
     """
 
@@ -89,7 +93,9 @@ def tune(
         progress(1)
         return float(measured[f"ndcg@{_SIZE}"].mean())
 
-    names = [name for name in SPACE if not (exclude_seen and name == "repeat")]
+    without = {"repeat"} if exclude_seen else set()
+    without |= set() if scorer else {"network"}
+    names = [name for name in SPACE if name not in without]
 
     def objective(trial: optuna.Trial) -> float:
         proposed: dict[str, Any] = {name: trial.suggest_float(name, 0.0, SPACE[name]) for name in names}

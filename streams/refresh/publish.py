@@ -91,6 +91,7 @@ class Publisher:
         self._more_comes = more_comes
         self.cache_writes = CacheWrites(settings, cache, clock, self._settle)
         self._ranker = Ranker(catalogue, settings, settings.spare_items)
+        self.scoring = self._ranker.scoring
         self._shelf: Shelf[InterestPartition] = Shelf(
             settings.list_size, settings.spare_items, settings.max_shelved_lists
         )

@@ -22,6 +22,7 @@ from models.striking import strike
 from models.users import Users, nobody
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.view import View
+from streams.refresh.scoring import Scoring
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.events import TYPE_CODES
 from streams.wire.ranked_items import BOOSTED, PINNED, ItemsWriter, Places
@@ -84,6 +85,16 @@ class Ranker:
     spare
         How many items stand by behind each list.
 
+    Attributes
+    ----------
+    scoring
+        The learned scorer, whose file may be read again at any time.
+
+    Raises
+    ------
+    ConfigurationError
+        When the scorer's file cannot be used.
+
     """
 
     def __init__(self, catalogue: Catalogue, settings: Settings, spare: int = 0) -> None:
@@ -91,6 +102,7 @@ class Ranker:
         self._size, self._spare = settings.list_size, spare
         self._writer = ItemsWriter()
         self._scratch = Scratch()
+        self.scoring = Scoring(settings.scorer_file)
         weights = np.array([settings.weights.get(name, 0.0) for name in EVENT_TYPES])
         weights[list(_NOTHING_LIKED)] = 0.0
         self._weighing = Weighing(weights, 1000.0 * np.array([settings.half_life_short_s, settings.half_life_long_s]))
@@ -120,7 +132,7 @@ class Ranker:
         table = Rows(view.vectors, view.coded, view.popularity, view.offered, view.order)
         lists = make_lists(
             users, table, view.related, view.rising, view.attributes, view.promotions, self._size, self._weighing,
-            self._scratch, self._spare,
+            self._scratch, self._spare, self.scoring.of(view.fingerprint, dim),
         )  # fmt: skip
         _tell_promoted(lists, view.promotions, self._size)
         reasons = lists.reasons

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ _LOG = structlog.get_logger(__name__)
 
 #: How often the follower's thread is looked at.
 _WATCH_S = 0.5
-#: How often the file of ranking parameters is looked at.
+#: How often the files of ranking parameters and of the scorer are looked at.
 _RANKING_WATCH_S = 5.0
 #: A part of what a list may take, and long enough to bring a handful of records together at a thousand a second.
 _FETCH_PAUSE_S = 0.007
@@ -110,7 +110,9 @@ class Worker:
         runtime.spawn(self._do_single_things())
         runtime.spawn(self._pass_time())
         if self._settings.ranking_file is not None:
-            runtime.spawn(self._follow_ranking(self._settings.ranking_file))
+            runtime.spawn(_follow(self._settings.ranking_file, self._read_ranking))
+        if self._settings.scorer_file is not None:
+            runtime.spawn(_follow(self._settings.scorer_file, self._publisher.scoring.read))
 
     async def stop(self) -> None:
         """End the threads."""
@@ -153,22 +155,11 @@ class Worker:
             await asyncio.sleep(_RULES_WATCH_S)
             await self._apply([])
 
-    async def _follow_ranking(self, path: Path) -> None:
-        """Rank by what the file says from its next change on; one that cannot be used is told and changes nothing."""
-        # Read once more than needed, rather than miss a change since the start.
-        read_ns = 0
-        while True:
-            await asyncio.sleep(_RANKING_WATCH_S)
-            if (changed_ns := _changed_ns(path)) == read_ns:
-                continue
-            read_ns = changed_ns
-            try:
-                base = load_ranking(path)
-            except ConfigurationError as error:
-                _LOG.error("ranking_file_refused", error=str(error))
-                continue
-            self._publisher.experiments = self._publisher.experiments.rebased(base)
-            _LOG.info("ranking_changed", **dataclasses.asdict(base))
+    def _read_ranking(self) -> None:
+        """Rank by what the file of ranking parameters says, from the next list on."""
+        base = load_ranking(self._settings.ranking_file)
+        self._publisher.experiments = self._publisher.experiments.rebased(base)
+        _LOG.info("ranking_changed", **dataclasses.asdict(base))
 
     def _work(self) -> list[InterestPartition]:
         return [
@@ -197,6 +188,21 @@ class Worker:
         cards = self._catalogue.cards()
         for start in range(0, len(cards), _CARDS):
             await self._publisher.write_cards(cards[start : start + _CARDS])
+
+
+async def _follow(path: Path, read: Callable[[], None]) -> None:
+    """Read a file whenever it changed; one that cannot be used is told and changes nothing."""
+    # Read once more than needed, rather than miss a change since the start.
+    read_ns = 0
+    while True:
+        await asyncio.sleep(_RANKING_WATCH_S)
+        if (changed_ns := _changed_ns(path)) == read_ns:
+            continue
+        read_ns = changed_ns
+        try:
+            read()
+        except ConfigurationError as error:
+            _LOG.error("file_refused", file=str(path), error=str(error))
 
 
 def _changed_ns(path: Path) -> int:

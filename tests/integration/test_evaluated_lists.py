@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Producer
 
 from models.interactions import Asking
+from models.scorer_file import TrainedScorer, save_scorer
 from streams.datasets.log import Entry
 from streams.evaluation.live import Live
 from streams.evaluation.logs import EvaluationLog, columns
@@ -26,6 +27,7 @@ from streams.wire.neighbours import decode_item_neighbours
 from streams.wire.signals import decode_item_signals
 from streams.wire.vectors import encode_vector, vector_key
 from tests.support.roles import RoleProcess
+from tests.support.scoring import random_scorer
 from tests.support.verifier import read_topic, wait_until_consumed
 
 pytestmark = pytest.mark.integration
@@ -123,12 +125,18 @@ def published(settings: Settings) -> dict[str, bytes]:
 
 def test_published_and_evaluated_lists_are_equal(settings_for: Callable[..., Settings], tmp_path: Path) -> None:
     """
-    Items, scores, sources and reasons of every user's list are the same bytes.
+    Items, scores, sources and reasons of every user's list are the same bytes, with a learned scorer in the scores.
 
     The worker folds the log; then the signals role counts it, fits once and publishes; at last the vectors come, all in
     one step, for which every user is ranked again. So each list is of all events, all signals, one fit, all vectors.
     """
-    settings = settings_for(partitions=1, signals_publish_interval_s=0.2, neighbours_regularisation=5.0)
+    scorer, ranking = tmp_path / "scorer.safetensors", tmp_path / "ranking.json"
+    save_scorer(TrainedScorer(random_scorer(4, _DIM), _SPACE.fingerprint), scorer)
+    ranking.write_text('{"ranking": {"network": 0.7}}')
+    settings = settings_for(
+        partitions=1, signals_publish_interval_s=0.2, neighbours_regularisation=5.0, scorer_file=scorer,
+        ranking_file=ranking,
+    )  # fmt: skip
     entries = walks()
     cards = [Item(f"i{number}", title=f"Item {number}", category=f"c{number % 7}") for number in range(_ITEMS)]
     told = columns("walks", entries, cards)
@@ -159,5 +167,6 @@ def test_published_and_evaluated_lists_are_equal(settings_for: Callable[..., Set
     sources = {place["source"] for one in lists.values() for place in msgspec.json.decode(one)}
 
     assert live_lists(settings, told) == lists
+    assert live_lists(settings.model_copy(update={"scorer_file": None}), told) != lists
     assert {settings.list_size} == {len(msgspec.json.decode(one)) for one in lists.values()}
     assert {"interest", "neighbours"} <= sources

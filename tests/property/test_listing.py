@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -20,9 +21,11 @@ from models.quantisation import quantise
 from models.ranking import RankingParameters, unit
 from models.reasons import MAX_REASONS, SHARE_STEPS
 from models.reranking import nothing_promoted
+from models.scorer import SILENT, Scorer, direction
 from models.users import Excluded, Owned, Users
 from streams.catalogue.attributes import ItemAttributes
 from tests.support.clusters import ward
+from tests.support.scoring import sigma_of_f
 
 ITEMS, DIM, NOW_MS = 14, 4, 10**9
 HALF_LIVES_MS = np.array([3.6e6, 8.64e7])
@@ -267,7 +270,7 @@ def family(linked: Linked) -> Family:
     return Family(place, counts, rows, weights)
 
 
-def listed(case: Case) -> Lists:
+def listed(case: Case, scorer: Scorer = SILENT) -> Lists:
     """Return the list of all items that may be listed."""
     end = np.array([1], np.int64)
     users = Users(
@@ -296,7 +299,31 @@ def listed(case: Case) -> Lists:
     table = Rows(case.vectors, quantise(case.vectors), case.popularity, case.usable, np.arange(ITEMS))
     attributes = ItemAttributes().first(ITEMS)._replace(categories=case.categories)
     related = Related(family(case.neighbours), family(case.followers), damping(case.popularity))
-    return make_lists(users, table, related, case.rising, attributes, nothing_promoted(), ITEMS, WEIGHING, SCRATCH)
+    return make_lists(
+        users, table, related, case.rising, attributes, nothing_promoted(), ITEMS, WEIGHING, SCRATCH, scorer=scorer
+    )
+
+
+@given(cases(), st.floats(0.01, 2), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_a_scorer_adds_what_it_says(case: Case, weight: float, hidden: int, seed: int) -> None:
+    """Weight times sigma(f) is added to every score, nothing where the user has no direction; all else stays."""
+    random = np.random.default_rng(seed)
+    inner = (4 * random.standard_normal((hidden, DIM))).astype(np.float32)
+    scorer = Scorer(inner, random.standard_normal(hidden), float(random.standard_normal()))
+    asked = dataclasses.replace(case.parameters, network=weight)
+    without, silent = listed(case, scorer), listed(case._replace(parameters=asked))
+    user = direction(*(vector(case, part)[None] for part in range(2)))[0]
+    expected = {
+        item: step + (weight * sigma_of_f(scorer, user, case.vectors[item]) * STEPS if user.any() else 0.0)
+        for item, step in zip(without.items[0].tolist(), without.steps[0].tolist(), strict=True)
+        if item >= 0
+    }
+    made = listed(case._replace(parameters=asked), scorer)
+    for item, step in zip(made.items[0].tolist(), made.steps[0].tolist(), strict=True):
+        assert item < 0 or pytest.approx(expected.pop(item), abs=2) == step
+    assert not expected
+    assert without.items.tolist() == silent.items.tolist()
+    assert without.steps.tolist() == silent.steps.tolist()
 
 
 @given(cases())

@@ -19,7 +19,7 @@ from streams.errors import ConfigurationError
 from streams.evaluation.tuning import validation
 from streams.experiments.assignment import Experiments
 from streams.experiments.definitions import load_ranking
-from streams.roles.worker import Worker
+from streams.roles.worker import Worker, _follow
 from streams.settings import Settings
 
 
@@ -128,7 +128,7 @@ def test_a_worker_takes_the_file_again_when_it_changes(tmp_path: Path, monkeypat
         return role._publisher.experiments.parameters({}).short
 
     async def edited() -> list[float]:
-        following = asyncio.create_task(role._follow_ranking(path))
+        following = asyncio.create_task(_follow(path, role._read_ranking))
         found = [short()]
         for number, text in enumerate((b'{"ranking": {"short": 0.5}}', b'{"ranking": {"short": "much"}}')):
             path.write_bytes(text)
