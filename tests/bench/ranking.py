@@ -2,20 +2,23 @@
 From owed users to encoded lists, in process and on one core: gather, rank, explain, write; without Kafka and Redis.
 
 Every user has 60 recent events, every item 64 fitted neighbours and 64 followers, and each list 20 items with up to
-three reasons, with or without the items that stand by behind them. What is measured is what
-`streams.refresh.publish` does for a batch, but for sending it.
+three reasons, with or without the items that stand by behind them, and with or without a learned scorer. What is
+measured is what `streams.refresh.publish` does for a batch, but for sending it.
 """
 
 from __future__ import annotations
 
 import itertools
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models.ranking import RankingParameters
+from models.scorer_file import TrainedScorer, save_scorer
 from streams.catalogue.matrix import Catalogue
 from streams.interests.slab import Slab
 from streams.interests.vectors import InterestVectors
@@ -30,6 +33,7 @@ from streams.wire.recommendations import AsOf, Trigger
 from streams.wire.signals import ItemSignals
 from tests.bench.stream import job
 from tests.support.batches import batch_of
+from tests.support.scoring import random_scorer
 
 ITEMS = (10_000, 100_000)
 BATCHES = (1, 8, 64, 256)
@@ -39,6 +43,8 @@ _FOLDED_AT_ONCE = 10_000
 #: Batches of each size; medians are told.
 _ROUNDS = 15
 _FINGERPRINT = "f" * 16
+#: Hidden units of the learned scorer, as many as `freshet train` makes by default.
+_HIDDEN = 8
 
 
 class _Shop:
@@ -72,13 +78,17 @@ class _Shop:
         for start in range(0, len(events), _FOLDED_AT_ONCE):
             self.slab.fold(batch_of(events[start : start + _FOLDED_AT_ONCE]))
         self._vectors = InterestVectors(self.slab)
-        self._rankers = {spare: Ranker(self.catalogue, settings, spare) for spare in (0, settings.spare_items)}
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "scorer.safetensors"
+            save_scorer(TrainedScorer(random_scorer(_HIDDEN, job.DIM), _FINGERPRINT), path)
+            settings = settings.model_copy(update={"scorer_file": path})
+            self._rankers = {spare: Ranker(self.catalogue, settings, spare) for spare in (0, settings.spare_items)}
 
-    def lists(self, users: Sequence[int], spare: int) -> list[bytes]:
-        """Return the JSON of the lists of users, behind which `spare` items stand by."""
+    def lists(self, users: Sequence[int], spare: int, network: float) -> list[bytes]:
+        """Return the JSON of the lists of users, behind which `spare` items stand by; `network` weighs the scorer."""
         user_ids = [job.user_id(user) for user in users]
         rows = np.array([self.slab.row(user_id) for user_id in user_ids], np.int64)
-        asked = self._vectors.users(rows, [RankingParameters()] * len(rows))
+        asked = self._vectors.users(rows, [RankingParameters(network=network)] * len(rows))
         lists = self._rankers[spare].rank(asked)
         return [
             compose(
@@ -93,18 +103,19 @@ class _Shop:
 
 
 def measure(items: Sequence[int]) -> list[dict[str, Any]]:
-    """Return a row for each size of catalogue and of batch, without and with spare items."""
+    """Return a row for each size of catalogue and of batch, without and with spare items and the scorer."""
     random = np.random.default_rng(2)
     rows = []
     for count in items:
         shop = _Shop(count)
-        for batch, spare in itertools.product(BATCHES, (0, Settings().spare_items)):
-            shop.lists(range(batch), spare)
+        spare_items = Settings().spare_items
+        for batch, (spare, network) in itertools.product(BATCHES, ((0, 0.0), (spare_items, 0.0), (spare_items, 1.0))):
+            shop.lists(range(batch), spare, network)
             took_s = []
             for _ in range(_ROUNDS):
                 users = random.choice(_USERS, batch, replace=False).tolist()
                 started = time.perf_counter()
-                made = shop.lists(users, spare)
+                made = shop.lists(users, spare, network)
                 took_s.append(time.perf_counter() - started)
             median_s = float(np.median(took_s))
             rows.append(
@@ -112,6 +123,7 @@ def measure(items: Sequence[int]) -> list[dict[str, Any]]:
                     "items": count,
                     "batch": batch,
                     "spare": spare,
+                    "scorer": _HIDDEN if network else 0,
                     "ms": round(median_s * 1000, 2),
                     "users_per_s": round(batch / median_s),
                     "list_bytes": len(made[0]),
