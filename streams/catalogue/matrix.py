@@ -7,7 +7,6 @@ rows may be given out at any time, because a `View` does not see them.
 
 from __future__ import annotations
 
-import bisect
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -19,10 +18,12 @@ from models.neighbours import Related
 from models.quantisation import Quantised
 from streams import metrics
 from streams.catalogue.attributes import ItemAttributes
+from streams.catalogue.cards import Cards
 from streams.catalogue.demand import Demand
 from streams.catalogue.ids import ItemIds, ItemNames
 from streams.catalogue.neighbours import Neighbours
 from streams.catalogue.offer import Offer
+from streams.catalogue.order import TieOrder
 from streams.catalogue.records import (
     Applied,
     CatalogueRecord,
@@ -51,8 +52,6 @@ from streams.wire.signals import ItemSignals
 Floats = npt.NDArray[np.float32]
 
 _FIRST_CAPACITY = 1_024
-#: Above this many new ids a full sort is cheaper than putting each in its place.
-_MAX_INSERTS = 64
 
 
 class Catalogue:
@@ -99,10 +98,8 @@ class Catalogue:
         self._space = VectorSpace(None, dim or 0, _FIRST_CAPACITY)
         self._staged: VectorSpace | None = None
         self._ids = ItemIds()
-        self._items: dict[str, Item | None] = {}
-        self._sightings: dict[str, Item] = {}
-        self._sorted_ids: list[str] = []
-        self._order = np.empty(0, np.int64)
+        self._cards = Cards()
+        self._order = TieOrder()
 
     def __len__(self) -> int:
         """Return the number of rows given out."""
@@ -146,18 +143,7 @@ class Catalogue:
     @property
     def order(self) -> npt.NDArray[np.int64]:
         """Place (rows,) int64 of each row's id among all sorted ids: the tie order of lists."""
-        missing = self._ids.ids[len(self._order) :]
-        if len(missing) > _MAX_INSERTS:
-            self._sorted_ids = sorted(self._ids.ids[: len(self._order) + len(missing)])
-            rows = self.find(self._sorted_ids)
-            self._order = np.empty(len(rows), np.int64)
-            self._order[rows] = np.arange(len(rows))
-        else:
-            for item_id in missing:
-                place = bisect.bisect_left(self._sorted_ids, item_id)
-                self._sorted_ids.insert(place, item_id)
-                self._order = np.append(self._order + (self._order >= place), place)
-        return self._order
+        return self._order.of(self._ids.ids)
 
     def view(self) -> View:
         """Return the catalogue as it stands now; call it where rows are given out, use it in another thread."""
@@ -218,9 +204,7 @@ class Catalogue:
 
     def card(self, item_id: str) -> Item | None:
         """Return the item as the shop, or while it says nothing a sighting, last told it; None when gone."""
-        if item_id in self._items:
-            return self._items[item_id]
-        return self._sightings.get(item_id)
+        return self._cards.of(item_id)
 
     def cards(self) -> list[Item]:
         """Return the card of every item that has one."""
@@ -230,10 +214,7 @@ class Catalogue:
     def upsert_item(self, item: Item, source: ItemSource = "items") -> bool:
         """Take a snapshot; return whether the item's card changed. A sighting never stands over the shop's word."""
         before = self.card(item.item_id)
-        if source == "items":
-            self._items[item.item_id] = item
-        else:
-            self._sightings[item.item_id] = item
+        self._cards.tell(item, source)
         return self._list(item.item_id, before)
 
     def delete_item(self, item_id: str, source: ItemSource = "items") -> bool:
@@ -243,10 +224,7 @@ class Catalogue:
         The shop's tombstone is its word: no sighting lists the item again, only the shop does.
         """
         before = self.card(item_id)
-        if source == "items":
-            self._items[item_id] = None
-        else:
-            self._sightings.pop(item_id, None)
+        self._cards.withdraw(item_id, source)
         return self._list(item_id, before)
 
     def set_vector(self, item_id: str, vector: Floats) -> bool:
