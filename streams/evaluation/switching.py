@@ -3,7 +3,8 @@ How fast lists follow a switched interest: planted users who met one category al
 
 The live path has learned a whole log. Each planted user meets items of one category, then of the other, drawn by how
 often the log's users met them, a minute apart and so within one session, in which lists are held to. After each event
-the list is made anew under every setting of `steadiness`, with the one before it.
+the list is made anew under every setting of `steadiness`, with the one before it. An item on it is of the new category
+when that is its own, or names one of its tags: a thriller may be filed under drama.
 """
 
 from __future__ import annotations
@@ -41,14 +42,17 @@ class Switches(NamedTuple):
         (n,) int32, their numbers.
     items
         (n, BEFORE + AFTER) int32, what they meet.
-    categories
-        (n,) int32, what they turn to.
+    turned_to
+        (n,) int64 rows of `of_it`.
+    of_it
+        (categories, items) bool: which items are of each category, by their own or by a tag.
 
     """
 
     users: Int32
     items: Int32
-    categories: Int32
+    turned_to: Int64
+    of_it: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +86,7 @@ def plant(log: EvaluationLog, count: int = USERS) -> tuple[EvaluationLog, Switch
         return None
     random = np.random.default_rng(_SEED)
     items = np.empty((count, BEFORE + AFTER), np.int32)
-    turned_to = np.empty(count, np.int32)
+    turned_to = np.empty(count, np.int64)
     for row in range(count):
         first, second = random.choice(eligible, 2, replace=False)
         items[row, :BEFORE] = _drawn(random, categories == first, met, BEFORE)
@@ -90,7 +94,19 @@ def plant(log: EvaluationLog, count: int = USERS) -> tuple[EvaluationLog, Switch
         turned_to[row] = second
     users = np.arange(len(log.users), len(log.users) + count, dtype=np.int32)
     names = [f"planted {number}" for number in range(count)]
-    return replace(log, users=[*log.users, *names]), Switches(users, items, turned_to)
+    return replace(log, users=[*log.users, *names]), Switches(users, items, turned_to, _of_each(log, categories))
+
+
+def _of_each(log: EvaluationLog, categories: Int32) -> npt.NDArray[np.bool_]:
+    """Return which items are of each category (categories, items), by their own or by a tag of its name."""
+    number_of = {item: number for number, item in enumerate(log.items)}
+    category_of = {card.category: categories[number_of[card.item_id]] for card in log.cards if card.category}
+    of_it: npt.NDArray[np.bool_] = np.arange(int(categories.max()) + 1)[:, None] == categories
+    for card in log.cards:
+        for tag in card.tags:
+            if tag in category_of:
+                of_it[category_of[tag], number_of[card.item_id]] = True
+    return of_it
 
 
 def _drawn(random: np.random.Generator, chosen: npt.NDArray[np.bool_], met: Int64, count: int) -> Int64:
@@ -110,9 +126,8 @@ def followed(
         Has learned the log, and is fitted.
 
     """
-    categories = log.categories()
     users = switches.users.astype(np.int64)
-    settings = [Setting(knob, len(log.users), categories) for knob in knobs]
+    settings = [Setting(knob, len(log.users), log.categories()) for knob in knobs]
     needed = np.full((len(knobs), len(users)), AFTER + 1)
     kind = np.uint8(np.bincount(log.interactions.kinds).argmax())
     begin_ms = int(log.interactions.ts_ms[-1]) + _STEP_MS
@@ -123,9 +138,10 @@ def followed(
         for place, lists in enumerate(refreshed(live, settings, users, moved=True)):
             settings[place].take(users, lists, now_ms)
             first = lists[:, :CUT]
-            of_it = ((first >= 0) & (categories[first] == switches.categories[:, None])).sum(axis=1)
+            of_it = ((first >= 0) & switches.of_it[switches.turned_to[:, None], first]).sum(axis=1)
             if step >= BEFORE:
-                needed[place, of_it >= CUT / 2] = np.minimum(needed[place, of_it >= CUT / 2], step - BEFORE + 1)
+                follows = of_it >= CUT / 2
+                needed[place, follows] = np.minimum(needed[place, follows], step - BEFORE + 1)
         progress(len(users))
     return [
         Followed(

@@ -41,11 +41,22 @@ def test_planted_users_meet_one_category_and_then_another() -> None:
     made, switches = planted
     assert len(told.users) + 30 == len(made.users)
     kinds = made.categories()[switches.items]
-    assert (kinds[:, BEFORE:] == switches.categories[:, None]).all()
+    assert (kinds[:, BEFORE:] == switches.turned_to[:, None]).all()
     assert (kinds[:, :BEFORE] == kinds[:, :1]).all()
-    assert (kinds[:, 0] != switches.categories).all()
+    assert (kinds[:, 0] != switches.turned_to).all()
     assert np.isin(switches.items, told.interactions.items).all()
     assert all(BEFORE + AFTER == len(set(row)) for row in switches.items.tolist())
+
+
+def test_an_item_is_of_a_category_by_its_tags_too() -> None:
+    """A tag that names a category counts; one that names none does not."""
+    told = log(categories=2)
+    cards = [*told.cards[1:], Item("c0-0", category="c0", tags=("c1", "new"))]
+    planted = plant(EvaluationLog(told.name, told.interactions, told.users, told.items, cards), 1)
+    assert planted is not None
+    of_it = planted[1].of_it
+    assert [True, True] == of_it[:, told.items.index("c0-0")].tolist()
+    assert len(told.items) + 1 == of_it.sum()
 
 
 def test_a_log_of_one_category_has_no_switch() -> None:
