@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _SHOWN = ("hr@10", "ndcg@10", "mrr@20", "recall@10", "hr@100")
 
 
+#: Options that say where results go.
+_WRITTEN_TO = ("--json", "--page", "--report")
+
+
 class Protocol(StrEnum):
     """What is held out."""
 
@@ -166,8 +170,15 @@ def evaluate(
 
 
 def command_line() -> list[str]:
-    """Return the command that runs, as it can be typed."""
-    return ["freshet", *sys.argv[1:]]
+    """Return the command that runs, as it can be typed; where its results are written to is left out."""
+    arguments = iter(sys.argv[1:])
+    command = ["freshet"]
+    for argument in arguments:
+        if argument in _WRITTEN_TO:
+            next(arguments, None)
+        elif not argument.startswith(tuple(f"{option}=" for option in _WRITTEN_TO)):
+            command.append(argument)
+    return command
 
 
 @contextmanager

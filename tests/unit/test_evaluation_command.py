@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streams.cli import app
+from streams.commands.evaluate import command_line
 
 START_MS = 1_700_000_000_000
 ALONE = ("--system", "freshet", "--no-text")
@@ -50,6 +51,14 @@ def test_what_cannot_be_done_is_said_in_a_sentence(log: Path, arguments: tuple[s
     code, output = evaluate(log, *arguments, *ALONE)
     assert said in output
     assert 2 == code
+
+
+def test_the_command_on_a_page_leaves_out_where_results_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured is named, and what does not change it is not."""
+    monkeypatch.setattr(
+        "sys.argv", ["freshet", "evaluate", "a", "--json", "/x", "--no-text", "--report=/y", "--page", "z"]
+    )
+    assert ["freshet", "evaluate", "a", "--no-text"] == command_line()
 
 
 def test_a_log_that_is_not_there_is_named() -> None:
