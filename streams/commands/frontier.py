@@ -45,7 +45,7 @@ _ROWS = {
     "style": "style, bits",
     "price": "price",
 }
-_EVENTS_UNTIL = "Events after a switch of categories until half of the first 10 is of the new one"
+_EVENTS_UNTIL = "Events after a switch of categories until half of the first 10 is of the new one (21: not within 20)"
 _SWITCHED = {"steadiness": "steadiness", "median": "median", "p90": "90 % of users", "within_8": "within 8 events"}
 
 Knobs = Annotated[str, typer.Option(help="Settings of the knob, 0 to 1, with commas between them.")]
@@ -103,11 +103,9 @@ def frontier(
     if json_out is not None:
         _write({"frontier": points, "switched": switched}, json_out)
     if page is not None:
-        parts = [
-            table([_cells(heads, point) for point in rows])
-            for heads, rows in ((_ROWS, points), (_SWITCHED, switched))
-            if rows
-        ]
+        parts = [table([_cells(_ROWS, point) for point in points])]
+        if switched:
+            parts.append(f"{_EVENTS_UNTIL}:\n\n{table([_cells(_SWITCHED, one) for one in switched])}")
         write_section(page, f"{found.name}, steadiness", command_line(), revision, parts)
 
 
