@@ -60,8 +60,10 @@ def configure(settings: Settings, role: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    # These narrate every request or rebalance step at info; their warnings are what an operator needs.
-    for noisy in ("streams.kafka.transport", "aiokafka", "faust", "mode", "kafka", "httpx", "transformers", "filelock"):
+    # These narrate every request, rebalance step or compiled statement; their warnings are what an operator needs.
+    for noisy in (
+        "streams.kafka.transport", "aiokafka", "faust", "mode", "kafka", "httpx", "transformers", "filelock", "numba",
+    ):  # fmt: skip
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -26,8 +26,8 @@ from tests.support.rendered import Rendered
 
 pytestmark = pytest.mark.integration
 
-#: Three processes import torch on two cores, and one loads a model.
-READY_TIMEOUT_S = 120.0
+#: Three processes import torch on two cores, one loads a model, and two compile what only the image brings along.
+READY_TIMEOUT_S = 240.0
 
 
 @dataclass

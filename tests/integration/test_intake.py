@@ -55,6 +55,9 @@ def test_a_join_that_does_not_end_is_begun_anew(settings_for: Callable[..., Sett
         while held != intake.held:
             assert time.monotonic() < end, "it did not join again"
             intake.poll(0.2, full=False)
-        assert intake.commit(dict.fromkeys(held, 0))
+        # The group may be settling still; a commit is refused until it has.
+        while not intake.commit(dict.fromkeys(held, 0)):
+            assert time.monotonic() < end, "it cannot commit"
+            intake.poll(0.2, full=False)
     finally:
         intake.close()
