@@ -9,7 +9,7 @@ What a user's list becomes depends on that user and the items alone, not on who 
 from __future__ import annotations
 
 import math
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,8 @@ from models.neighbours import (
     recall,
     speak,
 )
+from models.places import insert, make_room
+from models.prices import Prices, attribute_prices, prices_of, suits, untold, watch
 from models.ranking import SCORE_STEP, Barred, Floats, Top, Weights, queries
 from models.reasons import Groups, Reasons, contribute, dot, explain, group, no_groups, no_reasons
 from models.reranking import Pool, Promotions, Tastes, is_plain, put_forward, rerank
@@ -114,6 +116,7 @@ class _Users(NamedTuple):
     medoids: Medoids
     of_medoids: npt.NDArray[np.float64]
     heard: Heard
+    prices: Prices
 
 
 class _Found(NamedTuple):
@@ -174,6 +177,7 @@ def make_lists(
         users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices,
         weights.half_lives_events, weights.exclude_seen, weights.trending,
         weights.category, medoids, weights.interests, hear(scorer, weights.network),
+        prices_of(weights.price, attributes.prices, users.events),
     )  # fmt: skip
     demand = Demand(rising, _leaders(weights, table, attributes))
     also, width = _trending(weights, table, rising), whole
@@ -255,6 +259,7 @@ def _choose(
         for part in range(3):
             scales[VOICES + part] = _scale(users.interests[part, user], users.vectors[user, part])
         listen(users.heard, users.interests, user)
+        watch(users.prices, users.events, user, users.now_ms[user], weighing)
         kinds = _weigh_categories(users, user, demand.leaders, weighing, profile, scales)
         _enter_new(users, user, top.columns[user], table, demand, room, profile, kinds, mine, found)
         spoken = loudest(scales, room, touched, found.best, found.said)
@@ -330,14 +335,16 @@ def _enter(
         source, most = TRENDING, trending
     if near > 0.0 and near >= most:
         source = INTEREST
-    # What was learned is of no event: it is in the score, but neither a source nor in what is explained.
+    # A price brings no item onto a list: it is in the score, but no source. What was learned, or is granted to an item
+    # that tells no price, is of no event either: it is not in what is explained.
+    priced, granted = suits(users.prices, item), untold(users.prices, user, item)
     learned = says(users.heard, table.vectors[item])
-    step = int(np.rint((near + voices + category + popular + trending + learned) * STEPS))
-    rank = _insert(found.items[user], found.steps[user], table.order, item, step)
+    step = int(np.rint((near + voices + category + priced + granted + popular + trending + learned) * STEPS))
+    rank = insert(found.items[user], found.steps[user], table.order, item, step)
     if rank < found.items.shape[1]:
-        _make_room(found.sources[user], rank)
-        _make_room(found.liked[user], rank)
-        found.sources[user, rank], found.liked[user, rank] = source, liked + voices + category
+        make_room(found.sources[user], rank)
+        make_room(found.liked[user], rank)
+        found.sources[user, rank], found.liked[user, rank] = source, liked + voices + category + priced
 
 
 @compiled
@@ -363,6 +370,8 @@ def _explain(
         if scales[_OF_CATEGORY] > 0.0:
             kinds = tell(users.events, user, users.now_ms[user], leaders.categories, weighing, profile)
             attribute_categories(profile, kinds, leaders, items, groups, count, weighing, scales[_OF_CATEGORY])
+        watch(users.prices, users.events, user, users.now_ms[user], weighing)
+        attribute_prices(users.prices, items, groups, count, weighing)
         for rank in range(len(items)):
             if items[rank] < 0:
                 break
@@ -374,28 +383,3 @@ def _scale(vector: Floats, weight: float) -> float:
     """Return what makes a vector as long as its ranking weight; 0 where it says nothing."""
     length = math.sqrt(dot(vector, vector))
     return weight / length if length > 0.0 else 0.0
-
-
-@compiled
-def _insert(
-    items: npt.NDArray[np.int32], steps: npt.NDArray[np.int64], order: npt.NDArray[np.int64], item: int, step: int
-) -> int:
-    """Put an item in its place on a list, the last one leaves; return its place, the length if it has none."""
-    at = len(items)
-    while at > 0:
-        other = items[at - 1]
-        if other >= 0 and (steps[at - 1] > step or (steps[at - 1] == step and order[other] < order[item])):
-            break
-        if at < len(items):
-            items[at], steps[at] = other, steps[at - 1]
-        at -= 1
-    if at < len(items):
-        items[at], steps[at] = item, step
-    return at
-
-
-@compiled
-def _make_room(values: npt.NDArray[Any], at: int) -> None:
-    """Move what stands from a place on by one; the last one leaves."""
-    for place in range(len(values) - 1, at, -1):
-        values[place] = values[place - 1]

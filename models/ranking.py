@@ -44,6 +44,8 @@ class RankingParameters(RerankParameters):
     category
         Weight of an item's popularity among those of its category times the category's share of the user's events,
         both 1 where they are greatest.
+    price
+        Weight of how near an item's price is to those of the user's events, which lies in 0..1; see `models.prices`.
     interests
         Weight of likeness to the nearest of up to three interests of the whole history, by that one's importance; see
         `models.medoids`.
@@ -65,6 +67,7 @@ class RankingParameters(RerankParameters):
     repurchase_interval_days: float = 30.0
     trending: float = 0.0
     category: float = 0.0
+    price: float = 0.0
     interests: float = 0.0
     network: float = 0.0
 
@@ -151,7 +154,7 @@ class Weights(NamedTuple):
         (n,) bool.
     repurchase_ms
         (n,) float64.
-    trending, category, interests, network
+    trending, category, price, interests, network
         (n,) float64.
 
     """
@@ -163,6 +166,7 @@ class Weights(NamedTuple):
     repurchase_ms: npt.NDArray[np.float64]
     trending: npt.NDArray[np.float64]
     category: npt.NDArray[np.float64]
+    price: npt.NDArray[np.float64]
     interests: npt.NDArray[np.float64]
     network: npt.NDArray[np.float64]
 
@@ -173,11 +177,11 @@ class Weights(NamedTuple):
             (
                 p.short, p.long, p.negative, p.popularity, p.neighbours, p.followers, p.repeat, p.history,
                 p.half_life_events, p.repurchase_interval_days, p.trending, p.category,
-                p.interests, p.network,
+                p.price, p.interests, p.network,
             )
             for p in parameters
         ]  # fmt: skip
-        table = np.array(rows, np.float64).reshape(-1, 14)
+        table = np.array(rows, np.float64).reshape(-1, 15)
         return cls(
             np.ascontiguousarray(table[:, :4]),
             np.ascontiguousarray(table[:, 4:8]),
@@ -188,6 +192,7 @@ class Weights(NamedTuple):
             np.ascontiguousarray(table[:, 11]),
             np.ascontiguousarray(table[:, 12]),
             np.ascontiguousarray(table[:, 13]),
+            np.ascontiguousarray(table[:, 14]),
         )
 
 

@@ -47,6 +47,7 @@ class Case(NamedTuple):
     popularity: Any
     rising: Any
     categories: Any
+    prices: Any
     usable: Any
     neighbours: Linked
     followers: Linked
@@ -81,6 +82,7 @@ def cases(draw: st.DrawFn) -> Case:
         random.random(ITEMS).astype(np.float32),
         np.maximum(random.random(ITEMS) - 0.3, 0.0).astype(np.float32),
         random.integers(-1, 3, ITEMS).astype(np.int32),
+        np.where(random.random(ITEMS) < 0.7, np.exp(random.standard_normal(ITEMS)), 0.0).astype(np.float32),
         random.random(ITEMS) < 0.8,
         linked(),
         linked(),
@@ -91,7 +93,7 @@ def cases(draw: st.DrawFn) -> Case:
             draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight),
             draw(weight), draw(st.sampled_from([0.0, 2.0, 15.0])), draw(st.booleans()),
             draw(st.sampled_from([0.0001, 0.01])), draw(weight), draw(weight),
-            draw(weight),
+            draw(weight), draw(weight),
         ),
     )  # fmt: skip
 
@@ -207,6 +209,36 @@ def categorical(case: Case, item: int) -> float:
     return case.parameters.category * sum(said for _, said in in_category(case, item))
 
 
+def in_price(case: Case, item: int) -> list[tuple[tuple[int, int, int, int], float]]:
+    """Return what each event says of an item's price, whatever that weighs; nothing where either is not known."""
+    logs = {row: math.log(price) for row, price in enumerate(case.prices.tolist()) if price > 0}
+    events = [event for event in liked(case) if event[0] in logs]
+    if not events or item not in logs:
+        return []
+    masses = np.array([long_mass(*event) for event in events])
+    paid = np.array([logs[event[0]] for event in events])
+    effective = masses.sum() ** 2 / (masses**2).sum()
+    variance = np.average((paid - np.average(paid, weights=masses)) ** 2, weights=masses)
+    reach = 2 * math.sqrt((effective * variance + 0.25) / (effective + 1))
+
+    def near(log: float) -> Any:
+        return masses * np.maximum(1 - np.abs(paid - log) / reach, 0)
+
+    most = max(near(log).sum() for log in paid)
+    return list(zip(events, (near(logs[item]) / most).tolist(), strict=True))
+
+
+def granted(case: Case, item: int) -> float:
+    """Return what an item without a price gets where prices count and the user's are known."""
+    told = any(case.prices[event[0]] > 0 for event in liked(case))
+    return case.parameters.price / 2 if told and not case.prices[item] > 0 else 0.0
+
+
+def priced(case: Case, item: int) -> float:
+    """Return what the prices of the user's events add to an item's score."""
+    return case.parameters.price * sum(said for _, said in in_price(case, item))
+
+
 def of_interests(case: Case, item: int) -> list[tuple[tuple[int, int, int, int], float]]:
     """Return what each event says of an item through the interest it is nearest to, and what else is said, last."""
     owned = [(mass, item) for item, mass, _ in case.owned if item < ITEMS and mass > 0]
@@ -233,6 +265,17 @@ def interested(case: Case, item: int) -> float:
     return case.parameters.interests * sum(said for _, said in of_interests(case, item))
 
 
+def of_what_items_are(case: Case, item: int) -> list[tuple[tuple[int, int, int, int], float]]:
+    """Return what each event adds to an item's score through category, price and interests."""
+    asked = case.parameters
+    said = (
+        (asked.category, in_category(case, item)),
+        (asked.price, in_price(case, item)),
+        (asked.interests, of_interests(case, item)[:-1]),
+    )
+    return [(event, weight * value) for weight, of_events in said for event, value in of_events]
+
+
 def expected(case: Case) -> dict[int, tuple[float, int]]:
     """Return the score and the source of each item that may be listed."""
     found = {}
@@ -253,7 +296,7 @@ def expected(case: Case) -> dict[int, tuple[float, int]]:
         trending = case.parameters.trending * float(case.rising[item])
         if trending > most:
             source, most = TRENDING, trending
-        score = near + sum(spoken) + category + popular + trending
+        score = near + sum(spoken) + category + popular + trending + priced(case, item) + granted(case, item)
         found[item] = score, INTEREST if near > 0 and near >= most else source
     return found
 
@@ -297,7 +340,7 @@ def listed(case: Case, scorer: Scorer = SILENT) -> Lists:
         no_previous(1),
     )
     table = Rows(case.vectors, quantise(case.vectors), case.popularity, case.usable, np.arange(ITEMS))
-    attributes = ItemAttributes().first(ITEMS)._replace(categories=case.categories)
+    attributes = ItemAttributes().first(ITEMS)._replace(categories=case.categories, prices=case.prices)
     related = Related(family(case.neighbours), family(case.followers), damping(case.popularity))
     return make_lists(
         users, table, related, case.rising, attributes, nothing_promoted(), ITEMS, WEIGHING, SCRATCH, scorer=scorer
@@ -375,7 +418,7 @@ def test_an_event_taken_away_costs_what_is_stated(case: Case) -> None:
         if item < 0:
             break
         near, _, spoken = personal(case, item)
-        whole_liked = near + sum(spoken) + categorical(case, item)
+        whole_liked = near + sum(spoken) + categorical(case, item) + priced(case, item)
         if whole_liked <= 1e-3:
             continue
         added: dict[tuple[int, int], float] = {}
@@ -390,10 +433,8 @@ def test_an_event_taken_away_costs_what_is_stated(case: Case) -> None:
                 share += weight * decayed * float(case.vectors[event[0]] @ case.vectors[item]) / length
             added[event[:2]] = added.get(event[:2], 0.0) + share
             lost[event[:2]] = lost.get(event[:2], 0.0) + long_mass(*event)
-        for event, said in in_category(case, item):
-            added[event[:2]] += case.parameters.category * said
-        for event, said in of_interests(case, item)[:-1]:
-            added[event[:2]] += case.parameters.interests * said
+        for event, said in of_what_items_are(case, item):
+            added[event[:2]] += said
         for (other, kind), mass in lost.items():
             before, after = (
                 recalled(case, other, left).get(item, 0.0) for left in (masses[other], masses[other] - mass)

@@ -167,6 +167,22 @@ def test_leaders_of_the_users_categories_are_candidates() -> None:
     assert {"popular"} == {item.source for item in other.items}
 
 
+def test_an_item_whose_price_is_near_stands_before_its_like() -> None:
+    """Where the parameters say so: first what costs as much, then what tells no price, last what costs far more."""
+    catalogue = shop(DIM)
+    for number, price in enumerate((400.0, None, 9.0)):
+        catalogue.upsert_item(Item(f"like{number}", price=price))
+        catalogue.set_vector(f"like{number}", axis(1))
+    catalogue.upsert_item(Item("i7", price=10.0))
+    looked = request(axis(1), recent=[event("i7")], parameters=RankingParameters(price=0.3, exclude_seen=False))
+    plain = looked._replace(parameters=RankingParameters(exclude_seen=False))
+    assert ["i1", "like0", "like1", "like2"] == ids(catalogue, plain)[0]
+    told = {item.item_id: item for item in ranked(catalogue, SETTINGS, looked)[0].items}
+    assert ["like2", "i1", "like1", "like0"] == list(told)
+    assert (Because("i7", "clicks", 0.2985),) == told["like2"].because
+    assert () == told["like1"].because == told["i1"].because == told["like0"].because
+
+
 def test_items_without_vectors_are_listed_by_popularity() -> None:
     """An item whose vector is still on its way can be recommended all the same."""
     catalogue = shop(3)
@@ -209,12 +225,12 @@ def test_the_list_does_not_depend_on_the_batch() -> None:
 
 
 def test_what_some_variants_weigh_changes_no_other_list() -> None:
-    """Users with whom trends, categories and interests count stand beside others in a batch as if each were alone."""
+    """Users with whom trends, categories, prices and interests count stand beside others as if each were alone."""
     random = np.random.default_rng(6)
     catalogue = shop(0)
     for number in range(300):
         vector = random.standard_normal(DIM).astype(np.float32)
-        catalogue.upsert_item(Item(f"i{number}", category=f"c{number % 7}"))
+        catalogue.upsert_item(Item(f"i{number}", category=f"c{number % 7}", price=1.0 + number % 11))
         catalogue.set_vector(f"i{number}", vector / np.linalg.norm(vector))
     catalogue.set_signals(
         [ItemSignals(f"i{row}", 1 + row / 10, NOW_MS, 2 * random.random(), 9) for row in range(0, 300, 2)]
@@ -224,6 +240,7 @@ def test_what_some_variants_weigh_changes_no_other_list() -> None:
         RankingParameters(trending=0.5),
         RankingParameters(category=0.5),
         RankingParameters(interests=0.5),
+        RankingParameters(price=0.5),
         RankingParameters(category=0.1, mmr=0.5),
     ]
     requests = [
