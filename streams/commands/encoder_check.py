@@ -1,83 +1,55 @@
-"""What `freshet doctor --encoder` measures: precision, drift, padding, the slowest stage, and what it costs."""
+"""
+What `freshet doctor --encoder` measures: precision, drift, padding, the slowest stage, and what it costs.
+
+`streams.commands.image_check` measures images, where the encoder takes them.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from streams.commands.checks import Check
+from streams.commands.encoder_profile import Profile, check_drift, timed
 from streams.kafka.deadline import Deadline
 from streams.settings import Settings
 
 if TYPE_CHECKING:
     from models.encoder import Encoder
 
-NAMES = ("precision", "drift", "roofline", "padding", "stage")
+#: Answers that always come; where images count, those of `check_images` follow.
+NAMES = ("precision", "drift", "roofline", "padding", "stage", "images")
 
 #: The canary texts so many times, as different items: about a second of work on two cores.
 _COPIES = 8
-#: The worker keeps a device at least this busy; below, something beside it costs too much.
-_GOOD_SHARE = 0.85
-
-T = TypeVar("T")
-
-
-class Profile(NamedTuple):
-    """
-    One pass of items through the stages, one stage after the other and without Kafka.
-
-    Attributes
-    ----------
-    seconds
-        Stage to seconds.
-    padding
-        Share of the tokens that the device works on and nobody needs.
-
-    """
-
-    seconds: dict[str, float]
-    tokens: int
-    padding: float
-
-    @property
-    def limiting(self) -> str:
-        """The slowest stage."""
-        return max(self.seconds, key=lambda stage: self.seconds[stage])
-
-    def share(self, *, apart: bool) -> float:
-        """
-        Return how much of the bare forward pass is left when the other stages run beside it.
-
-        On a GPU (`apart`) they cost nothing until one is slower than the device; a CPU's cores are shared.
-
-        >>> Profile({"decode": 1.0, "encode": 4.0}, 100, 0.0).share(apart=False)
-        0.8
-        """
-        encode_s = self.seconds["encode"]
-        return encode_s / (max(self.seconds.values()) if apart else sum(self.seconds.values()))
 
 
 def check_encoder(settings: Settings, _: Deadline) -> Iterator[Check]:
     """Load the encoder as the role does and measure it."""
+    from models.encoder import Encoder as Plain
+    from models.precision import CANARIES
+    from streams.commands.image_check import check_images
     from streams.encoding.source import load_encoder
 
     encoder = load_encoder(settings)
     yield _precision(encoder)
-    yield _drift(settings, encoder)
-    profile = profile_of(encoder)
-    share = profile.share(apart=encoder.device.type == "cuda")
-    rate = profile.tokens / profile.seconds["encode"]
-    yield Check(
-        "roofline",
-        "ok" if share >= _GOOD_SHARE else "warn",
-        f"{share:.0%} of the bare forward pass, which runs at {rate:,.0f} tokens/s",
+    exact = Plain(
+        encoder.folder,
+        "cpu",
+        encoder.max_tokens,
+        settings.encoder_threads,
+        precision="fp32",
+        image_weight=encoder.image_weight,
     )
+    texts = (exact.encode(CANARIES), encoder.encode(CANARIES))
+    yield check_drift("drift", "canary texts", encoder.precision, *texts)
+    profile = profile_of(encoder)
+    yield profile.check_share("roofline", "tokens", apart=encoder.device.type == "cuda")
     yield Check(
         "padding", "ok", f"{profile.padding:.1%} of the tokens, in batches of at most {encoder.batch_tokens:,} tokens"
     )
-    told = ", ".join(f"{stage} {seconds * 1000:.0f} ms" for stage, seconds in profile.seconds.items())
-    yield Check("stage", "ok", f"{profile.limiting} limits: {told}")
+    yield profile.check_stage("stage")
+    yield from check_images(settings, encoder, exact)
 
 
 def profile_of(encoder: Encoder) -> Profile:
@@ -97,12 +69,12 @@ def profile_of(encoder: Encoder) -> Profile:
     ]
     backlog = Backlog(Seen(encoder.fingerprint), lambda: 0)
     seconds = {}
-    admission, seconds["decode"] = _timed(lambda: backlog.admit(records))
+    admission, seconds["decode"] = timed(lambda: backlog.admit(records))
     jobs = admission.fresh
-    tokens, seconds["tokenize"] = _timed(lambda: encoder.tokenize([job.text for job in jobs]))
+    tokens, seconds["tokenize"] = timed(lambda: encoder.tokenize([job.text for job in jobs]))
     encoder.encode_tokens(tokens[: len(CANARIES)])
-    encoded, seconds["encode"] = _timed(lambda: encoder.encode_tokens(tokens))
-    _, seconds["record"] = _timed(
+    encoded, seconds["encode"] = timed(lambda: encoder.encode_tokens(tokens))
+    _, seconds["record"] = timed(
         lambda: [encode_vector(job.content_hash, row) for job, row in zip(jobs, encoded.vectors, strict=True)]
     )
     lengths = [len(ids) for ids in tokens]
@@ -120,24 +92,3 @@ def _precision(encoder: Encoder) -> Check:
     return Check(
         "precision", "ok", f"{encoder.precision} on {encoder.device}{f': {told}' if told else ', not measured'}"
     )
-
-
-def _drift(settings: Settings, encoder: Encoder) -> Check:
-    """Compare with float32 on the CPU, however the precision was chosen."""
-    from models.encoder import Encoder as Plain
-    from models.precision import CANARIES, Trial, drift
-
-    plain = Plain(encoder.folder, "cpu", encoder.max_tokens, settings.encoder_threads, precision="fp32")
-    cosine, recall = drift(plain.encode(CANARIES), encoder.encode(CANARIES))
-    passed = Trial(encoder.precision, 0.0, cosine, recall).passed
-    return Check(
-        "drift",
-        "ok" if passed else "fail",
-        f"{len(CANARIES)} canary texts against fp32: worst cosine {cosine:.5f}, recall@10 {recall:.3f}",
-    )
-
-
-def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    began = time.perf_counter()
-    result = work()
-    return result, time.perf_counter() - began

@@ -99,26 +99,33 @@ def load_encoder(settings: Settings) -> Encoder:
             precision=settings.encoder_precision,
             batch_tokens=settings.encoder_batch_tokens,
             batch_images=settings.encoder_batch_images,
-            image_weight=_image_weight(settings, folder),
+            image_weight=image_weight_of(settings, folder),
         )
     except FolderError as error:
         raise ModelError(str(error)) from error
 
 
-def images_of(settings: Settings, encoder: Encoder) -> Images | None:
+def images_of(settings: Settings, folder: ModelFolder) -> Images | None:
     """
-    Return where the images are that this encoder takes; None where it takes none.
+    Return where the images are that the configured encoder takes; None where it takes none.
 
     Raises
     ------
     ConfigurationError
         When `image_root` is not a folder.
+    ModelError
+        When images count and the model folder does not say how they are prepared.
 
     """
-    return Images(settings, preprocessing_of(encoder.folder)) if encoder.image_weight else None
+    if not image_weight_of(settings, folder):
+        return None
+    try:
+        return Images(settings, preprocessing_of(folder))
+    except FolderError as error:
+        raise ModelError(str(error)) from error
 
 
-def _image_weight(settings: Settings, folder: ModelFolder) -> float:
+def image_weight_of(settings: Settings, folder: ModelFolder) -> float:
     """Return what images count; a model for texts alone goes on without, `image_root` may be there for another."""
     if settings.image_root is None or settings.image_vectors == "text" or folder.architecture not in TAKE_IMAGES:
         return 0.0

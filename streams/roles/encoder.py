@@ -123,7 +123,7 @@ class EncoderWorker:
         """Load, restore, then encode until stopped; raises as `streams.roles.encoder.run`."""
         settings = self._settings
         encoder = load_encoder(settings)
-        images = images_of(settings, encoder)
+        images = images_of(settings, encoder.folder)
         self._loaded = True
         _LOG.info(
             "model_loaded", model=model_name(settings), fingerprint=encoder.fingerprint, dim=encoder.dim,
