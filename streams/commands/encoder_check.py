@@ -56,17 +56,13 @@ def profile_of(encoder: Encoder) -> Profile:
     """Take the canary texts, as items, through every stage of the encoder."""
     from models.batching import padding_tokens, plan_batches
     from models.precision import CANARIES
-    from streams.encoding.backlog import Backlog, Record
+    from streams.encoding.backlog import Backlog
+    from streams.encoding.direct import records_of
     from streams.encoding.seen import Seen
-    from streams.encoding.watermark import Position
     from streams.wire.items import Item
     from streams.wire.vectors import encode_vector
 
-    items = [Item(str(number), title=text) for number, text in enumerate(CANARIES * _COPIES)]
-    records = [
-        Record(Position("items", 0, offset), shop=True, key=item.item_id.encode(), value=item.encode())
-        for offset, item in enumerate(items)
-    ]
+    records = records_of(Item(str(number), title=text) for number, text in enumerate(CANARIES * _COPIES))
     backlog = Backlog(Seen(encoder.fingerprint), lambda: 0)
     seconds = {}
     admission, seconds["decode"] = timed(lambda: backlog.admit(records))

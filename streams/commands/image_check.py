@@ -15,7 +15,6 @@ from streams.settings import Settings
 
 if TYPE_CHECKING:
     from models.encoder import Encoder
-    from streams.encoding.backlog import Record
 
 #: Of a vector's ten nearest among them recall is told, so more than ten; each takes tenths of a second of a small
 #: model on a CPU.
@@ -56,9 +55,11 @@ def check_images(settings: Settings, encoder: Encoder, exact: Encoder) -> Iterat
 def image_profile_of(settings: Settings, encoder: Encoder) -> Profile:
     """Take a full batch of picture files, as items without a text, through every stage of the encoder."""
     from streams.encoding.backlog import Backlog
+    from streams.encoding.direct import records_of
     from streams.encoding.preparing import hand_over, prepare
     from streams.encoding.seen import Seen
     from streams.encoding.source import images_of
+    from streams.wire.items import Item
     from streams.wire.vectors import encode_vector
 
     seconds = {}
@@ -70,7 +71,8 @@ def image_profile_of(settings: Settings, encoder: Encoder) -> Profile:
         names = _write_pictures(Path(folder))
         images = images_of(settings.model_copy(update={"image_root": Path(folder), **limits}), encoder.folder)
         assert images is not None
-        records = _records(names, encoder.batch_images)
+        count = encoder.batch_images
+        records = records_of(Item(str(number), image_url=names[number % len(names)]) for number in range(count))
         backlog = Backlog(Seen(encoder.fingerprint), lambda: 0, images)
         admission, seconds["decode"] = timed(lambda: backlog.admit(records))
         jobs = admission.fresh
@@ -83,19 +85,6 @@ def image_profile_of(settings: Settings, encoder: Encoder) -> Profile:
         lambda: [encode_vector(job.content_hash, row) for job, row in zip(jobs, encoded.vectors, strict=True)]
     )
     return Profile(seconds, len(jobs))
-
-
-def _records(names: list[str], count: int) -> list[Record]:
-    """Return records of items that share picture files."""
-    from streams.encoding.backlog import Record
-    from streams.encoding.watermark import Position
-    from streams.wire.items import Item
-
-    items = [Item(str(number), image_url=names[number % len(names)]) for number in range(count)]
-    return [
-        Record(Position("items", 0, offset), shop=True, key=item.item_id.encode(), value=item.encode())
-        for offset, item in enumerate(items)
-    ]
 
 
 def _write_pictures(folder: Path) -> list[str]:

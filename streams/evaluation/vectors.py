@@ -1,4 +1,4 @@
-"""Item vectors of an evaluation: cards enter, a vector space leaves; each text is encoded once and kept."""
+"""Item vectors of an evaluation: cards enter, a vector space leaves; each text and image is encoded once and kept."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from models.fingerprint import fingerprint
-from models.text import CONTENT_HASH_BYTES, content_hash
-from streams.encoding.backlog import text_of
-from streams.encoding.source import load_encoder, model_folder, model_name
+from models.text import CONTENT_HASH_BYTES
+from streams.encoding.backlog import Job
+from streams.encoding.direct import encode_jobs, jobs_of
+from streams.encoding.images import Images
+from streams.encoding.source import image_weight_of, images_of, load_encoder, model_folder, model_name
 from streams.evaluation.progress import Bars, Progress
 from streams.settings import Settings
 from streams.wire.items import Item
 from streams.wire.models import Served
 from streams.wire.vectors import encode_vector, vector_key
 
-#: Texts encoded between two steps of the progress bar.
+#: Items encoded between two steps of the progress bar.
 _BATCH = 256
+
+_Vectors = dict[bytes, npt.NDArray[np.float32]]
 
 
 class EncodedItems(NamedTuple):
@@ -35,7 +39,7 @@ class EncodedItems(NamedTuple):
     served
         Name and dimension of the space.
     ids, hashes
-        Of each item: its id, and the hash of its text.
+        Of each item: its id, and the hash of its text and image.
     vectors
         (n, d) float32, unit rows.
 
@@ -62,49 +66,65 @@ class EncodedItems(NamedTuple):
 
 def encode_items(settings: Settings, items: Sequence[Item], bars: Bars) -> EncodedItems:
     """
-    Return the vectors of the items that say anything, by the configured encoder.
+    Return the vectors of the items that say anything, by the configured encoder: those that its role would publish.
 
-    Vectors are kept under `cache_dir` by the encoder's fingerprint and the hash of the text, as the encoder role tells
-    which items it has to encode.
+    Vectors are kept under `cache_dir` by the encoder's fingerprint and the hash of text and image, as the encoder role
+    tells which items it has to encode. An item that gives no vector is left out, and the log says so.
 
     Parameters
     ----------
     bars
-        Told how many texts are going to be encoded, where any are; gives what is told as they are.
+        Told how many items are going to be encoded, where any are; gives what is told as they are.
 
     Raises
     ------
-    ModelError, DependencyError
-        As `streams.encoding.source.load_encoder`.
+    ConfigurationError, ModelError, DependencyError
+        As `streams.encoding.source.load_encoder` and `images_of`.
 
     """
-    texts = [(item.item_id, text) for item in items if (text := text_of(item))]
-    hashes = [content_hash(text) for _, text in texts]
     folder = model_folder(settings)
-    name = fingerprint(folder, settings.encoder_max_tokens)
+    images = images_of(settings, folder)
+    name = fingerprint(folder, settings.encoder_max_tokens, image_weight_of(settings, folder))
     path = settings.cache_dir / f"vectors-{name}.safetensors"
     known = _read(path)
-    missing = {digest: text for digest, (_, text) in zip(hashes, texts, strict=True) if digest not in known}
-    if missing:
-        known |= _encode(settings, missing, bars("item texts encoded", len(missing)))
-        _write(path, known)
+    try:
+        jobs = [(job.item_id, job.content_hash, job) for job in jobs_of(items, images)]
+        missing = {digest: job for _, digest, job in jobs if digest not in known}
+        if missing:
+            progress = bars("items encoded", len(missing))
+            found = _encode(settings, list(missing.values()), images, progress)
+            known |= found
+            _write(path, known)
+            # An image that could not be read this time counts as none, and is looked for again the next time.
+            known |= {digest: found[job.content_hash] for digest, job in missing.items() if job.content_hash in found}
+    finally:
+        if images is not None:
+            images.close()
+    with_vector = [(item_id, digest) for item_id, digest, _ in jobs if digest in known]
+    hashes = [digest for _, digest in with_vector]
     vectors = np.array([known[digest] for digest in hashes], np.float32).reshape(-1, folder.dim)
-    return EncodedItems(Served(name, folder.dim, model_name(settings)), [i for i, _ in texts], hashes, vectors)
+    return EncodedItems(Served(name, folder.dim, model_name(settings)), [i for i, _ in with_vector], hashes, vectors)
 
 
-def _encode(settings: Settings, texts: dict[bytes, str], progress: Progress) -> dict[bytes, npt.NDArray[np.float32]]:
+def _encode(settings: Settings, jobs: list[Job], images: Images | None, progress: Progress) -> _Vectors:
+    """Return the vectors of jobs by the hash that each has in the end."""
     encoder = load_encoder(settings)
     # Texts of like length together, as the encoder role batches them.
-    waiting = sorted(texts, key=lambda digest: len(texts[digest]))
-    found: dict[bytes, npt.NDArray[np.float32]] = {}
-    for start in range(0, len(waiting), _BATCH):
-        digests = waiting[start : start + _BATCH]
-        found.update(zip(digests, encoder.encode([texts[digest] for digest in digests]), strict=True))
-        progress(len(digests))
+    jobs.sort(key=lambda job: len(job.text))
+    found: _Vectors = {}
+    for start in range(0, len(jobs), _BATCH):
+        batch = jobs[start : start + _BATCH]
+        ready, encoded = encode_jobs(encoder, images, batch)
+        found |= {
+            job.content_hash: encoded.vectors[place] for place, job in enumerate(ready) if place not in encoded.faults
+        }
+        for job in batch:
+            job.pixels = None  # some hundred KB each
+        progress(len(batch))
     return found
 
 
-def _read(path: Path) -> dict[bytes, npt.NDArray[np.float32]]:
+def _read(path: Path) -> _Vectors:
     """Return the kept vectors by hash; none where the file is not there or cannot be read, which costs encoding."""
     try:
         kept = load_file(path)
@@ -113,7 +133,7 @@ def _read(path: Path) -> dict[bytes, npt.NDArray[np.float32]]:
         return {}
 
 
-def _write(path: Path, vectors: dict[bytes, npt.NDArray[np.float32]]) -> None:
+def _write(path: Path, vectors: _Vectors) -> None:
     """Keep vectors; a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     hashes = np.frombuffer(b"".join(vectors), np.uint8).reshape(-1, CONTENT_HASH_BYTES)

@@ -11,6 +11,7 @@ import pytest
 from models.artifact import preprocessing_of
 from models.images import pixels_of
 from streams.encoding.source import load_encoder
+from streams.evaluation.vectors import encode_items
 from streams.kafka.admin import group_lags
 from streams.settings import Settings
 from streams.wire.dead_letters import DeadLetter
@@ -53,6 +54,7 @@ def settings(settings_for: SettingsFor, model: Path, root: Path) -> Settings:
         image_root=root,
         device="cpu",
         encoder_threads=1,
+        cache_dir=root.parent / "cache",
         encoder_precision="fp32",  # vectors are compared with exact ones
         encoder_batch_images=3,
         kafka_session_timeout_s=8,
@@ -89,6 +91,12 @@ def test_items_become_vectors_of_texts_and_images(settings: Settings, how: str) 
         wait_for(lambda: all(lag.total == 0 for lag in group_lags(one)))
     for item_id, found in vectors(one).items():
         np.testing.assert_allclose(found.vector, wanted[item_id], atol=2e-3)
+    # An evaluation of the same items makes the same records.
+    offline = encode_items(one, [*both, *texts, *images], lambda _what, _count: lambda _done: None)
+    assert dict(zip(offline.ids, offline.hashes, strict=True)) == {
+        item_id: found.content_hash for item_id, found in vectors(one).items()
+    }
+    np.testing.assert_allclose(offline.vectors, [wanted[item_id] for item_id in offline.ids], atol=1e-4)
     prints = {load_encoder(one.model_copy(update={"image_vectors": name})).fingerprint for name in ("fused", "text")}
     assert len(prints) == 2
 
