@@ -17,6 +17,7 @@ from models.errors import ModelError
 from models.files import read_json, sha256_of
 from models.images import Preprocessing, read_preprocessing
 from models.modules import DenseLayer, Pooling, read_modules
+from models.towers import TAKE_IMAGES, Padding, Towers, read_towers
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
@@ -27,7 +28,7 @@ _REQUIRED = (CONFIG, TOKENIZER, WEIGHTS)
 #: Encoders, and decoders that serve as such, that transformers implements itself, without code from the folder.
 ARCHITECTURES = frozenset({
     "albert", "bert", "camembert", "clip", "deberta-v2", "distilbert", "electra", "ernie", "llama", "mistral",
-    "modernbert", "mpnet", "nomic_bert", "qwen2", "qwen3", "roberta", "xlm-roberta",
+    "modernbert", "mpnet", "nomic_bert", "qwen2", "qwen3", "roberta", "siglip", "xlm-roberta",
 })  # fmt: skip
 
 #: Architectures whose first position id is padding_idx + 1, so that two positions are never used.
@@ -45,12 +46,6 @@ _HARMLESS_PRIVATE_KEYS = frozenset({"_name_or_path", "_commit_hash"})
 #: What models call the prompt of the texts that are looked for, in sentence-transformers' order.
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
-#: The architecture with a tower for texts and one for images, and what its configuration leaves out when it is so.
-_CLIP = "clip"
-TAKE_IMAGES = frozenset({_CLIP})
-_CLIP_DIM = 512
-_CLIP_MAX_TOKENS = 77
-_CLIP_IMAGE_SIZE = 224
 #: Where the steps before the image tower are told: old releases of transformers, and new ones.
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
@@ -81,6 +76,8 @@ class ModelFolder:
         Stands before every text.
     lower_case
         Whether texts are written in lower case first.
+    padding
+        To what texts are padded, None where they may have any length.
     preprocessing
         What becomes of images before the model; None of a model that takes none.
     weights_sha256, tokenizer_sha256
@@ -97,6 +94,7 @@ class ModelFolder:
     full_dim: int
     prompt: str
     lower_case: bool
+    padding: Padding | None
     preprocessing: Preprocessing | None
     weights_sha256: str
     tokenizer_sha256: str
@@ -144,7 +142,9 @@ def load_spec(
     _check_manifest(path, {**_read_manifest(path), **(manifest or {})})
     config = read_json(path / CONFIG)
     _check_config(config, path / CONFIG)
-    layers = read_modules(path, _dim(config, path), projects=config["model_type"] in TAKE_IMAGES)
+    towers = read_towers(config, path)
+    dim_of_states = towers.dim if towers is not None else _dim(config, path)
+    layers = read_modules(path, dim_of_states, projects=towers is not None)
     full_dim = layers.dim
     if dim > full_dim:
         raise ModelError(f"vectors of {path} have {full_dim} elements, of which {dim} cannot be kept")
@@ -154,14 +154,15 @@ def load_spec(
     return ModelFolder(
         path=path,
         architecture=config["model_type"],
-        max_tokens=_max_tokens(path, config),
+        max_tokens=_max_tokens(path, config, towers),
         pooling=layers.pooling,
         dense=layers.dense,
         dim=dim or full_dim,
         full_dim=full_dim,
         prompt=prompt,
-        lower_case=_lower_case(path),
-        preprocessing=_preprocessing(path, config),
+        lower_case=_lower_case(path) or (towers is not None and towers.lower_case),
+        padding=towers.padding if towers is not None else None,
+        preprocessing=_preprocessing(path, towers) if towers is not None else None,
         weights_sha256=weights_sha256,
         tokenizer_sha256=sha256_of(path / TOKENIZER),
     )
@@ -264,33 +265,20 @@ def _lower_case(path: Path) -> bool:
     return file.exists() and read_json(file).get("do_lower_case") is True
 
 
-def _preprocessing(path: Path, config: dict[str, Any]) -> Preprocessing | None:
-    """Return the steps before the image tower; None where there is no such tower or nothing says them."""
-    if config["model_type"] != _CLIP:
-        return None
-    size = _part(config, "vision_config").get("image_size", _CLIP_IMAGE_SIZE)
-    if not isinstance(size, int) or size < 1:
-        raise ModelError(f"{path / CONFIG} gives the size of images as {size!r}, which is not known")
+def _preprocessing(path: Path, towers: Towers) -> Preprocessing | None:
+    """Return the steps before the image tower; None where nothing says them."""
     # Read here as data and never by transformers, so its keys can make nothing run.
     for file in (path / name for name in _PREPROCESSORS):
         if file.exists():
             steps = read_json(file)
             inner = steps.get("image_processor", steps) if isinstance(steps, dict) else steps
-            return read_preprocessing(inner, size, file)
+            return read_preprocessing(inner, towers.image_size, file, towers.processor)
     return None
 
 
-def _part(config: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the configuration of one tower; what is missing has its default."""
-    part = config.get(name)
-    return part if isinstance(part, dict) else {}
-
-
-def _max_tokens(path: Path, config: dict[str, Any]) -> int:
+def _max_tokens(path: Path, config: dict[str, Any], towers: Towers | None) -> int:
     limits = []
-    positions = config.get("max_position_embeddings")
-    if config["model_type"] == _CLIP:
-        positions = _part(config, "text_config").get("max_position_embeddings", _CLIP_MAX_TOKENS)
+    positions = config.get("max_position_embeddings") if towers is None else towers.max_tokens
     if isinstance(positions, int):
         limits.append(positions - 2 if config["model_type"] in _OFFSET_POSITIONS else positions)
     if (path / "sentence_bert_config.json").exists():
@@ -304,10 +292,7 @@ def _max_tokens(path: Path, config: dict[str, Any]) -> int:
 
 
 def _dim(config: dict[str, Any], path: Path) -> int:
-    if config["model_type"] == _CLIP:
-        dim = config.get("projection_dim", _CLIP_DIM)
-    else:  # DistilBERT calls it `dim`
-        dim = config.get("hidden_size", config.get("dim"))
+    dim = config.get("hidden_size", config.get("dim"))  # DistilBERT calls it `dim`
     if not isinstance(dim, int) or not 1 <= dim <= 65_535:
         raise ModelError(f"{path / CONFIG} does not say the size of its vectors")
     return dim

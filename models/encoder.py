@@ -182,7 +182,8 @@ class Encoder:
 
     def _tokens_per_s(self, budget: int) -> float:
         """Measure full batches of a budget; 0 when they do not fit into memory."""
-        length = min(_TRIAL_LENGTH, self.max_tokens)
+        padding = self.folder.padding
+        length = min(_TRIAL_LENGTH, self.max_tokens) if padding is None else padding.length
         batch = [[self._network.pad] * length] * (budget // length)
         return length * len(batch) * self._rounds_per_s(lambda: self._forward(batch))
 
@@ -205,7 +206,11 @@ class Encoder:
         return _TRIAL_ROUNDS / (time.perf_counter() - began)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each text, special tokens included, at most `max_tokens`; counts what is cut."""
+        """
+        Return the token ids of each text, special tokens included; counts what is cut.
+
+        They are at most `max_tokens`, and padded to the length that the model wants where it wants one.
+        """
         encodings = self._encodings(texts)
         self.truncated += sum(1 for encoding in encodings if encoding.overflowing)
         return [encoding.ids for encoding in encodings]

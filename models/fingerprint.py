@@ -40,6 +40,8 @@ def fingerprint(folder: ModelFolder, max_tokens: int, image_weight: float = 0.0)
         parts["prompt"] = repr(folder.prompt)
     if folder.lower_case:
         parts["case"] = "lower"
+    if folder.padding is not None:
+        parts["padding"] = repr(folder.padding)
     for number, layer in enumerate(folder.dense):
         parts[f"dense{number}"] = f"{layer.sha256} {layer.activation}"
     if image_weight:

@@ -1,5 +1,5 @@
 """
-Image files to the pixels that an image tower takes: what transformers' CLIPImageProcessor makes, without torchvision.
+Image files to the pixels that an image tower takes: as transformers' CLIPImageProcessor and SiglipImageProcessor do.
 
 Files come from strangers. Format, size and shape are looked at before anything is decoded, and whatever a decoder makes
 of a bad file is one error.
@@ -20,9 +20,9 @@ from models.errors import ImageError, ModelError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
-_PROCESSORS = frozenset({
-    "CLIPFeatureExtractor", "CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil",
-})  # fmt: skip
+#: Scale the shorter side and cut the middle out, or scale to a square.
+_CUTTING = frozenset({"CLIPFeatureExtractor", "CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"})
+_SQUEEZING = frozenset({"SiglipImageProcessor", "SiglipImageProcessorFast", "SiglipImageProcessorPil"})
 
 #: What CLIPImageProcessor does where its file says nothing: the values that OpenAI trained CLIP with.
 _DEFAULTS: dict[str, Any] = {
@@ -31,14 +31,17 @@ _DEFAULTS: dict[str, Any] = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
+#: SiglipImageProcessor where it differs.
+_SQUEEZING_DEFAULTS: dict[str, Any] = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 #: Passes over a progressive JPEG: cameras and editors write about ten. Each costs time for all pixels and next to no
 #: bytes, so that a small file could take hours. The second is what a pass begins with.
 _MOST_SCANS = 100
 _SCAN = b"\xff\xda"
 #: Tiles along one side of a check image: large enough that each lies over several patches.
 _TILES = 4
-#: A step that is left out would need another rule for sizes or values; no CLIP model does so.
-_STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
+#: A step that is left out would need another rule for sizes or values; no CLIP or SigLIP model does so.
+_STEPS = ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb")
+_CUT = "do_center_crop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Preprocessing:
         return 3 * self.size * self.size
 
 
-def read_preprocessing(config: Any, size: int, source: object) -> Preprocessing:
+def read_preprocessing(config: Any, size: int, source: object, processor: str = "CLIPImageProcessor") -> Preprocessing:
     """
     Read what `preprocessor_config.json` says.
 
@@ -84,6 +87,8 @@ def read_preprocessing(config: Any, size: int, source: object) -> Preprocessing:
         Height and width that the image tower takes.
     source
         Names the file in errors.
+    processor
+        transformers' class where it names none.
 
     Raises
     ------
@@ -96,23 +101,23 @@ def read_preprocessing(config: Any, size: int, source: object) -> Preprocessing:
     """
     if not isinstance(config, dict):
         raise ModelError(f"{source} is not a JSON object")
-    kind = config.get("image_processor_type", config.get("feature_extractor_type", "CLIPImageProcessor"))
-    if kind not in _PROCESSORS:
-        raise ModelError(f"{source} is made for {kind!r}; images are prepared as by CLIPImageProcessor only")
-    if left_out := [step for step in _STEPS if config.get(step) is False]:
+    kind = config.get("image_processor_type", config.get("feature_extractor_type", processor))
+    if kind not in _CUTTING | _SQUEEZING:
+        raise ModelError(
+            f"{source} is made for {kind!r}; images are prepared as by CLIPImageProcessor or SiglipImageProcessor only"
+        )
+    cuts = kind in _CUTTING
+    if left_out := [step for step in (*_STEPS, *([_CUT] if cuts else [])) if config.get(step) is False]:
         raise ModelError(f"{source} leaves out {left_out[0]}, which Freshet does always")
-    given = _DEFAULTS | {name: value for name, value in config.items() if value is not None}
+    if not cuts and config.get(_CUT):
+        raise ModelError(f"{source} asks for {_CUT}, which {kind} does not do")
+    defaults = _DEFAULTS if cuts else _DEFAULTS | _SQUEEZING_DEFAULTS
+    given = defaults | {name: value for name, value in config.items() if value is not None}
     if given["resample"] not in {int(one) for one in Image.Resampling}:
         raise ModelError(f"{source} names a filter {given['resample']!r} that is not known")
-    crop = _sides(given.get("crop_size", size), source)
-    if crop != (size, size):
-        raise ModelError(f"{source} makes images of {crop[0]} x {crop[1]} pixels, the model takes {size} x {size}")
-    scaled = given.get("size", size)
-    shortest_edge = scaled.get("shortest_edge") if isinstance(scaled, dict) else scaled
-    if shortest_edge is None and _sides(scaled, source) != (size, size):
+    shortest_edge = _shortest_edge(given, size, source) if cuts else None
+    if shortest_edge is None and _sides(given.get("size", size), source) != (size, size):
         raise ModelError(f"{source} scales images to another size than the model's {size} x {size}")
-    if shortest_edge is not None and not (isinstance(shortest_edge, int) and size <= shortest_edge <= 2 * size):
-        raise ModelError(f"{source} scales the shorter side to {shortest_edge!r}; it must be {size} to {2 * size}")
     return Preprocessing(
         shortest_edge=shortest_edge,
         size=size,
@@ -121,6 +126,18 @@ def read_preprocessing(config: Any, size: int, source: object) -> Preprocessing:
         mean=_channels(given["image_mean"], source),
         std=_channels(given["image_std"], source),
     )
+
+
+def _shortest_edge(given: dict[str, Any], size: int, source: object) -> int | None:
+    """Return to what the shorter side is scaled before the middle is cut out; None scales to a square."""
+    crop = _sides(given.get("crop_size", size), source)
+    if crop != (size, size):
+        raise ModelError(f"{source} makes images of {crop[0]} x {crop[1]} pixels, the model takes {size} x {size}")
+    scaled = given.get("size", size)
+    edge = scaled.get("shortest_edge") if isinstance(scaled, dict) else scaled
+    if edge is not None and not (isinstance(edge, int) and size <= edge <= 2 * size):
+        raise ModelError(f"{source} scales the shorter side to {edge!r}; it must be {size} to {2 * size}")
+    return edge
 
 
 def _sides(given: Any, source: object) -> tuple[int, int]:

@@ -35,12 +35,12 @@ def device_of(name: str) -> torch.device:
 
 def load_tokenizer(folder: ModelFolder, max_tokens: int) -> Tokenizer:
     """
-    Return the folder's tokenizer, which cuts at `max_tokens` and pads nothing.
+    Return the folder's tokenizer, which cuts at `max_tokens` and pads only what the model wants padded.
 
     Raises
     ------
     ModelError
-        When it cannot be read.
+        When it cannot be read, or does not know the token that texts are padded with.
 
     """
     try:
@@ -50,6 +50,12 @@ def load_tokenizer(folder: ModelFolder, max_tokens: int) -> Tokenizer:
     # The file may ask for a fixed padding and a shorter limit of its own.
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length=max_tokens)
+    if (padding := folder.padding) is not None:
+        pad = tokenizer.token_to_id(padding.token)
+        if pad is None:
+            raise ModelError(f"the tokenizer in {folder.path} does not know {padding.token!r}, with which it pads")
+        side = "left" if padding.left else "right"
+        tokenizer.enable_padding(direction=side, pad_id=pad, pad_token=padding.token, length=padding.length)
     return tokenizer
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from models.errors import ModelError
 from models.files import read_json, sha256_of
 
-#: `projection` is the model's own: CLIP projects the state of the closing token.
+#: `projection` is the model's own: CLIP projects the state of the closing token, SigLIP that of the last position.
 Pooling = Literal["mean", "cls", "lasttoken", "projection"]
 
 _LIST = "modules.json"

@@ -25,7 +25,7 @@ class Network:
     pad
         Token id of padding.
     image_tokens
-        Patches of an image and its class token; 1 of a model that takes none.
+        Patches of an image and one token more; 1 of a model that takes none.
 
     Raises
     ------

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from models.artifact import TAKE_IMAGES, ModelFolder, load_spec, preprocessing_of
+from models.artifact import ModelFolder, load_spec, preprocessing_of
 from models.errors import ModelError as FolderError
+from models.towers import TAKE_IMAGES
 from streams.datasets.wheels import wheel_files
 from streams.encoding.images import Images
 from streams.errors import ModelError

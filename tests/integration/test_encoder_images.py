@@ -18,7 +18,7 @@ from streams.wire.dead_letters import DeadLetter
 from streams.wire.items import Item
 from tests.support.encoders import RunningEncoder, counted, put, vectors, wait_for
 from tests.support.pictures import bomb, file_of, picture
-from tests.support.tiny_model import make_tiny_clip
+from tests.support.tiny_model import make_tiny_clip, make_tiny_siglip
 from tests.support.verifier import read_topic
 
 pytestmark = pytest.mark.integration
@@ -99,6 +99,19 @@ def test_items_become_vectors_of_texts_and_images(settings: Settings, how: str) 
     np.testing.assert_allclose(offline.vectors, [wanted[item_id] for item_id in offline.ids], atol=1e-4)
     prints = {load_encoder(one.model_copy(update={"image_vectors": name})).fingerprint for name in ("fused", "text")}
     assert len(prints) == 2
+
+
+def test_a_siglip_does_as_well(settings: Settings, tmp_path: Path) -> None:
+    """Its texts, all padded to one length, and its images become the same vectors as encoded directly."""
+    one = settings.model_copy(update={"model_path": make_tiny_siglip(tmp_path / "siglip")})
+    items = [Item(f"b{number}", title=f"Mug {number}", image_url=f"{number}.jpg") for number in range(12)]
+    items += [Item("text", title="cup"), Item("image", image_url="13.jpg")]
+    wanted = expected(one, items)
+    with RunningEncoder(one):
+        put(one, *items)
+        wait_for(lambda: vectors(one).keys() == wanted.keys())
+    for item_id, found in vectors(one).items():
+        np.testing.assert_allclose(found.vector, wanted[item_id], atol=2e-3)
 
 
 def test_a_bad_image_costs_its_item_the_image(settings: Settings) -> None:

@@ -17,6 +17,10 @@ from transformers import (
     CLIPVisionConfig,
     Qwen3Config,
     Qwen3Model,
+    SiglipConfig,
+    SiglipModel,
+    SiglipTextConfig,
+    SiglipVisionConfig,
 )
 
 DIM = 16
@@ -112,6 +116,31 @@ def make_tiny_clip(folder: Path, *, seed: int = 0) -> Path:
         image_processor_type="CLIPImageProcessor",
         size={"shortest_edge": IMAGE_SIZE},
         crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+    )
+    return folder
+
+
+def make_tiny_siglip(folder: Path, *, seed: int = 0, **tokenizer_config: Any) -> Path:
+    """Write a small SigLIP for images of `IMAGE_SIZE` and texts of `MAX_TOKENS`, tokenized as in `make_tiny_model`."""
+    make_tiny_model(folder)
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    tower = {"hidden_size": DIM, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    texts = SiglipTextConfig(vocab_size=max(ids.values()) + 1, max_position_embeddings=MAX_TOKENS, **tower)
+    images = SiglipVisionConfig(image_size=IMAGE_SIZE, patch_size=8, **tower)
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    model = SiglipModel(SiglipConfig(text_config=texts.to_dict(), vision_config=images.to_dict()))
+    torch.random.set_rng_state(state)
+    with torch.no_grad():  # as in `make_tiny_model`
+        for parameter in model.parameters():
+            if parameter.dim() >= 2:
+                parameter.mul_(3)
+    model.save_pretrained(folder)
+    edit_json(folder / "tokenizer_config.json", **({"pad_token": "[PAD]"} | tokenizer_config))
+    edit_json(
+        folder / "preprocessor_config.json",
+        image_processor_type="SiglipImageProcessor",
+        size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
     )
     return folder
 

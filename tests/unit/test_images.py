@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from models.errors import ImageError, ModelError
 from models.images import Preprocessing, pixels_of, read_preprocessing
@@ -44,6 +45,19 @@ def test_pixels_are_those_of_transformers(shape: tuple[int, int], mode: str, con
     given = {"size": {"shortest_edge": SIZE}, "crop_size": {"height": SIZE, "width": SIZE}} | config
     expected = CLIPImageProcessorPil(**given)(Image.open(io.BytesIO(data)), return_tensors="np")["pixel_values"][0]
     np.testing.assert_allclose(normalised(data, read_preprocessing(given, SIZE, "file")), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(60, 40), (40, 61), (24, 24), (10, 15), (200, 33)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+@pytest.mark.parametrize("config", [{}, {"resample": 2, "image_mean": [0.5, 0.4, 0.3]}])
+def test_squeezed_pixels_are_those_of_transformers(shape: tuple[int, int], mode: str, config: dict[str, Any]) -> None:
+    """SigLIP's images lose their shape instead of their edges, as SiglipImageProcessor makes them."""
+    data = file_of(picture(1, *shape, mode=mode))
+    given = {"size": {"height": SIZE, "width": SIZE}} | config
+    opened = Image.open(io.BytesIO(data))
+    expected = SiglipImageProcessorPil(**given)(opened, return_tensors="np")["pixel_values"][0]
+    steps = read_preprocessing(given, SIZE, "file", "SiglipImageProcessor")
+    np.testing.assert_allclose(normalised(data, steps), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -113,6 +127,9 @@ def test_a_jpeg_of_endless_passes_is_refused() -> None:
         ({"image_std": [0.2, 0.2]}, "three channels"),
         ({"image_std": [0.2, 0, 0.2]}, "positive number"),
         ({"rescale_factor": "1/255"}, "positive number"),
+        ({"image_processor_type": "SiglipImageProcessor", "size": {"shortest_edge": 24}}, "which is not known"),
+        ({"image_processor_type": "SiglipImageProcessor", "size": {"height": 24, "width": 30}}, "another size"),
+        ({"image_processor_type": "SiglipImageProcessor", "do_center_crop": True}, "does not do"),
     ],
 )
 def test_other_preparations_are_refused(config: Any, reason: str) -> None:
