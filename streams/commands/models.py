@@ -42,8 +42,9 @@ def status(*, as_json: _Json = False) -> None:
     """
     Show each vector space: model, dimension, items covered, whether it is served, and its overlap with the served one.
 
-    Covered are items of the catalogue that have a text, and a vector in that space. The overlap is the mean share of
-    an item's ten nearest neighbours that both spaces agree on, over a sample of at most 20,000 items.
+    Covered are items of the catalogue that have a text, and a vector of that text in that space; one of an older text
+    does not count. The overlap is the mean share of an item's ten nearest neighbours that both spaces agree on, over a
+    sample of at most 20,000 items.
     """
     from streams.commands.spaces import survey
 
@@ -58,6 +59,7 @@ def status(*, as_json: _Json = False) -> None:
                 "dim": space.dim,
                 "covered": space.covered,
                 "coverage": found.coverage(space),
+                "outdated": space.outdated,
                 "vectors": space.vectors,
                 "state": space.state,
                 "overlap": space.overlap,

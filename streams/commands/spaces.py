@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from confluent_kafka import Message
 
 from models.overlap import NEIGHBOURS, neighbour_overlap
 from models.ranking import Floats
+from models.text import content_hash
 from streams.commands.lookup import partition_counts
 from streams.encoding.backlog import text_of
 from streams.errors import RecordFormatError
@@ -31,6 +32,8 @@ MIN_COVERAGE = 0.999
 SAMPLE_ITEMS = 20_000
 #: Of these are asked for their neighbours: the mean of 1,000 shares is within 0.03 of that of all, 19 times in 20.
 SAMPLE_QUERIES = 1_000
+#: Instead of a content hash: any vector of the item counts.
+_ANY = b""
 #: Longest reading of a topic. Two spaces of a million items are 2 GB; a slow network brings 10 MB/s.
 _READ_S = 600.0
 
@@ -50,7 +53,9 @@ class Space:
     Attributes
     ----------
     covered
-        Items of the catalogue that have a text, and a vector in this space.
+        Items of the catalogue that have a text, and a vector of that text in this space.
+    outdated
+        Items that have a vector of an older text, and are not covered.
     vectors
         Keys on `item-vectors`, also of items that are gone from the catalogue.
     state
@@ -64,6 +69,7 @@ class Space:
     model: str
     dim: int
     covered: int
+    outdated: int
     vectors: int
     state: str
     overlap: float | None
@@ -78,7 +84,7 @@ class Survey:
     spaces: dict[str, Space]
 
     def coverage(self, space: Space) -> float:
-        """Share of the items with a text that have a vector; 0 for an empty catalogue, which says nothing."""
+        """Share of the items with a text that have its vector; 0 for an empty catalogue, which says nothing."""
         return space.covered / self.items if self.items else 0.0
 
     def refusal(self, space: Space, min_overlap: float) -> str | None:
@@ -86,9 +92,11 @@ class Survey:
         served = self.named.served
         coverage = self.coverage(space)
         if coverage < MIN_COVERAGE:
+            outdated = f", {space.outdated} more by an older text" if space.outdated else ""
             return (
-                f"{space.fingerprint} covers {space.covered} of {self.items} items with a text ({coverage:.2%}); "
-                f"{MIN_COVERAGE:.1%} are needed: is its encoder running, and are items refused in dead-letters?"
+                f"{space.fingerprint} covers {space.covered} of {self.items} items with a text ({coverage:.2%})"
+                f"{outdated}; {MIN_COVERAGE:.1%} are needed: is its encoder running, and are items refused in "
+                "dead-letters?"
             )
         if served is None:
             return None
@@ -104,16 +112,16 @@ class Survey:
 
 @dataclass(slots=True)
 class _Vectors:
-    """The vectors of one fingerprint: which items have one, and the sample's."""
+    """The vectors of one fingerprint: the hash of what each item's was made from, and the sample's."""
 
     dim: int = 0
-    items: set[str] = field(default_factory=set)
+    items: dict[str, bytes] = field(default_factory=dict)
     sample: dict[str, Floats] = field(default_factory=dict)
 
 
 def survey(settings: Settings, told: Callable[[str], None] = lambda _: None) -> Survey:
     """
-    Read the catalogue and every vector; memory is some 100 bytes an item and space, and the sample.
+    Read the catalogue and every vector; memory is some 200 bytes an item and space, and the sample.
 
     Parameters
     ----------
@@ -129,7 +137,7 @@ def survey(settings: Settings, told: Callable[[str], None] = lambda _: None) -> 
     told("models")
     named = read_models(settings)
     told("items")
-    with_text = _items_with_text(settings)
+    with_text = _texts_of_items(settings)
     sample = frozenset(heapq.nsmallest(SAMPLE_ITEMS, with_text, key=_order))
     told("item-vectors")
     found = _read_vectors(settings, sample)
@@ -139,6 +147,7 @@ def survey(settings: Settings, told: Callable[[str], None] = lambda _: None) -> 
     for fingerprint in sorted(found.keys() | named.models.keys()):
         vectors = found.get(fingerprint, _Vectors())
         model = named.models.get(fingerprint)
+        covered, outdated = count_covered(with_text, vectors.items)
         state = "other"
         if named.served and named.served.fingerprint == fingerprint:
             state = "served"
@@ -148,7 +157,8 @@ def survey(settings: Settings, told: Callable[[str], None] = lambda _: None) -> 
             fingerprint,
             model.model if model else "",
             vectors.dim or (model.dim if model else 0),
-            len(vectors.items & with_text),
+            covered,
+            outdated,
             len(vectors.items),
             state,
             _overlap(served, vectors) if served is not None and state != "served" else None,
@@ -218,18 +228,18 @@ def vector_keys(settings: Settings, fingerprint: str) -> dict[bytes, int]:
     return keys
 
 
-def _items_with_text(settings: Settings) -> set[str]:
-    """Return the items that may be listed and say something to encode."""
-    with_text: dict[str, dict[str, bool]] = {"items": {}, "item-sightings": {}}
+def _texts_of_items(settings: Settings) -> dict[str, bytes]:
+    """Return the items that may be listed and have a text, each with the hash that its vector must have."""
+    wanted: dict[str, dict[str, bytes | None]] = {"items": {}, "item-sightings": {}}
 
     def taking(name: str) -> Callable[[Sequence[Message]], None]:
         def take(messages: Sequence[Message]) -> None:
             for message in messages:
                 item = decode_item(message.key(), message.value())
                 if isinstance(item, str):
-                    with_text[name][item] = False
+                    wanted[name][item] = None
                 elif isinstance(item, Item):
-                    with_text[name][item.item_id] = bool(text_of(item))
+                    wanted[name][item.item_id] = _wanted_hash(item)
 
         return take
 
@@ -237,8 +247,29 @@ def _items_with_text(settings: Settings) -> set[str]:
     if settings.accept_items_from_events:
         _read(settings, "item-sightings", taking("item-sightings"))
     # The shop's word, also that an item is gone, stands over what was seen in events.
-    both = with_text["item-sightings"] | with_text["items"]
-    return {item_id for item_id, has_text in both.items() if has_text}
+    both = wanted["item-sightings"] | wanted["items"]
+    return {item_id: digest for item_id, digest in both.items() if digest is not None}
+
+
+def _wanted_hash(item: Item) -> bytes | None:
+    """Return the hash that an item's vector must have, `_ANY` where that cannot be told, None without a text."""
+    text = text_of(item)
+    if not text:
+        return None
+    # Where images count, the hash tells which file it was, and only the encoder sees that.
+    return _ANY if item.image_url else content_hash(text)
+
+
+def count_covered(wanted: Mapping[str, bytes], found: Mapping[str, bytes]) -> tuple[int, int]:
+    """
+    Return how many items have the vector of their text, and how many that of an older one.
+
+    >>> count_covered({"a": b"1", "b": b"2", "c": b"", "d": b"4"}, {"a": b"1", "b": b"0", "c": b"3", "gone": b"5"})
+    (2, 1)
+    """
+    shared = wanted.keys() & found.keys()
+    covered = sum(wanted[item_id] in {_ANY, found[item_id]} for item_id in shared)
+    return covered, len(shared) - covered
 
 
 def _read_vectors(settings: Settings, sample: Collection[str]) -> dict[str, _Vectors]:
@@ -252,15 +283,14 @@ def _read_vectors(settings: Settings, sample: Collection[str]) -> dict[str, _Vec
                 vectors = found[fingerprint]
                 value = message.value()
                 if value is None:
-                    vectors.items.discard(item_id)
+                    vectors.items.pop(item_id, None)
                     vectors.sample.pop(item_id, None)
                     continue
-                if item_id in sample or not vectors.dim:
-                    vector = decode_vector(value).vector
-                    vectors.dim = len(vector)
-                    if item_id in sample:
-                        vectors.sample[item_id] = vector
-                vectors.items.add(item_id)
+                record = decode_vector(value)
+                vectors.dim = len(record.vector)
+                vectors.items[item_id] = record.content_hash
+                if item_id in sample:
+                    vectors.sample[item_id] = record.vector
             except RecordFormatError:
                 continue  # the worker counts such a record; the item counts as not covered
 

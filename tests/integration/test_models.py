@@ -7,26 +7,24 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 from confluent_kafka import Consumer
-from typer.testing import CliRunner, Result
 
 from models.ranking import unit
-from streams.cli import app
+from models.text import content_hash
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.partitioner import partition_of
-from streams.settings import ENV_PREFIX, Settings
+from streams.settings import Settings
 from streams.topics import full_name
 from streams.wire.models import Served
 from streams.wire.recommendations import Recommendation, decode_recommendation
 from streams.wire.vectors import decode_vector, encode_vector, split_vector_key, vector_key
 from tests.support.encoders import wait_for
-from tests.support.roles import environment
 from tests.support.shop import producer
+from tests.support.upgrades import answer, refused, run
 from tests.support.verifier import read_topic
 
 pytestmark = pytest.mark.integration
@@ -41,7 +39,7 @@ CLICKS_PER_S = 150.0
 def encoded(seed: int) -> list[bytes]:
     """Records of random unit vectors, one for each item."""
     drawn = unit(np.random.default_rng(seed).normal(size=(ITEMS, DIM)).astype(np.float32))
-    return [encode_vector(bytes(16), vector) for vector in drawn]
+    return [encode_vector(content_hash(f"Item {number}"), vector) for number, vector in enumerate(drawn)]
 
 
 RECORDS = {OLD: encoded(1), NEW: encoded(2)}
@@ -75,26 +73,6 @@ def encode(settings: Settings, fingerprint: str, items: range) -> None:
         out.produce(full_name(settings, "item-vectors"), value, key, partition)
         out.poll(0)
     assert out.flush(30) == 0
-
-
-def run(settings: Settings, *arguments: str) -> Result:
-    """Run `freshet models` with these settings."""
-    env = {name: value for name, value in environment(settings).items() if name.startswith(ENV_PREFIX)}
-    return CliRunner().invoke(app, ["models", *arguments], env=env)
-
-
-def answer(settings: Settings, *arguments: str) -> Any:
-    """Return the JSON of a run that succeeded."""
-    result = run(settings, *arguments, "--json")
-    assert 0 == result.exit_code, result.output
-    return orjson.loads(result.stdout)
-
-
-def refused(settings: Settings, *arguments: str) -> str:
-    """Return the sentence of a run that was refused."""
-    result = run(settings, *arguments)
-    assert (1, "") == (result.exit_code, result.stdout), result.output
-    return " ".join(result.stderr.split())
 
 
 def pair(user: int) -> tuple[int, int]:
@@ -248,7 +226,7 @@ def test_status_shows_coverage_of_items_that_have_a_text(settings_for: Callable[
     settings = settings_for(partitions=2)
     out = producer(settings)
     for number in range(20):
-        out.produce(full_name(settings, "items"), orjson.dumps({"title": f"t{number}"}), f"i{number}".encode())
+        out.produce(full_name(settings, "items"), orjson.dumps({"title": f"Item {number}"}), f"i{number}".encode())
     out.produce(full_name(settings, "items"), None, b"i19")
     out.produce(full_name(settings, "items"), orjson.dumps({"price": 2}), b"i18")
     for served in (Served(OLD, DIM, "old"), Served(NEW, DIM, "new [b]")):
@@ -268,16 +246,38 @@ def test_status_shows_coverage_of_items_that_have_a_text(settings_for: Callable[
         "dim": DIM,
         "covered": 18,
         "coverage": 1.0,
+        "outdated": 0,
         "vectors": 20,
         "state": "served",
         "overlap": None,
     }
     new = {"model": "new [b]", "dim": DIM, "covered": 0, "coverage": 0.0, "vectors": 0, "state": "other"}
+    new["outdated"] = 0
     assert {"items": 18, "spaces": [{"fingerprint": OLD} | old, {"fingerprint": NEW, "overlap": None} | new]} == before
     assert (9, 0.5, 9) == (after["covered"], after["coverage"], after["vectors"])
     assert 1.0 == after["overlap"]  # of nine items all others are among the nearest eight
     assert "9 (50.00%)" in shown
     assert "new [b]" in shown
+
+
+def test_a_vector_of_an_older_text_does_not_cover(settings_for: Callable[..., Settings]) -> None:
+    """An encoder that is behind with changes must not be promoted; what image an item had is not known, and counts."""
+    settings = settings_for(partitions=2)
+    out = producer(settings)
+    for number in range(20):
+        out.produce(full_name(settings, "items"), orjson.dumps({"title": f"Item {number}"}), f"i{number}".encode())
+    out.produce(full_name(settings, "items"), orjson.dumps({"title": "new", "image_url": "3.jpg"}), b"i3")
+    out.produce(full_name(settings, "items"), orjson.dumps({"title": "Item 4", "price": 2}), b"i4")
+    assert out.flush(30) == 0
+    encode(settings, NEW, range(20))
+    before = answer(settings, "status")["spaces"][0]
+    out.produce(full_name(settings, "items"), orjson.dumps({"title": "another text"}), b"i5")
+    assert out.flush(30) == 0
+    after = answer(settings, "status")["spaces"][0]
+
+    assert (20, 0) == (before["covered"], before["outdated"])
+    assert (19, 1) == (after["covered"], after["outdated"])
+    assert "19 of 20 items with a text (95.00%), 1 more by an older text" in refused(settings, "promote", NEW)
 
 
 def test_a_stranger_among_the_records_does_no_harm(settings_for: Callable[..., Settings]) -> None:

@@ -20,9 +20,11 @@ OLD, NEW = "0" * 16, "1" * 16
 _NOWHERE = {"FRESHET_KAFKA_BOOTSTRAP": "127.0.0.1:1", "FRESHET_KAFKA_TIMEOUT_S": "0.2"}
 
 
-def refusal(*, covered: int, items: int = 1_000, overlap: float | None = 0.5, served: bool = True) -> str | None:
+def refusal(
+    *, covered: int, outdated: int = 0, items: int = 1_000, overlap: float | None = 0.5, served: bool = True
+) -> str | None:
     """Judge a new space of a catalogue."""
-    space = Space(NEW, "new", 2, covered, covered, "other", overlap)
+    space = Space(NEW, "new", 2, covered, outdated, covered, "other", overlap)
     named = Named(Served(OLD, 2) if served else None, {})
     return Survey(named, items, {NEW: space}).refusal(space, 0.2)
 
@@ -31,6 +33,13 @@ def refusal(*, covered: int, items: int = 1_000, overlap: float | None = 0.5, se
 def test_coverage_gate(*, covered: int, may: bool) -> None:
     """One item in a thousand may be without a vector, not two."""
     assert may == (refusal(covered=covered) is None)
+
+
+def test_vectors_of_older_texts_are_told() -> None:
+    """They look like coverage, and are none: an encoder is behind."""
+    assert "covers 900 of 1000 items with a text (90.00%), 99 more by an older text;" in str(
+        refusal(covered=900, outdated=99)
+    )
 
 
 def test_an_empty_catalogue_covers_nothing() -> None:
