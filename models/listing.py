@@ -55,6 +55,7 @@ from models.reasons import Groups, Reasons, contribute, dot, explain, group, no_
 from models.reranking import Pool, Promotions, Tastes, is_plain, put_forward, rerank
 from models.scan import exact_top
 from models.scorer import SILENT, Heard, Scorer, hear, listen, says
+from models.segments import NO_SEGMENTS, Segments, favourites, prior, segments
 from models.users import Owned, Users
 
 #: What carries an item: the interest vectors, its popularity, nothing but that there was room, or a voice.
@@ -117,6 +118,7 @@ class _Users(NamedTuple):
     of_medoids: npt.NDArray[np.float64]
     heard: Heard
     prices: Prices
+    segments: Segments
 
 
 class _Found(NamedTuple):
@@ -147,7 +149,7 @@ class _Found(NamedTuple):
 def make_lists(
     users: Users, table: Rows, related: Related, rising: Floats, attributes: Attributes, promotions: Promotions,
     size: int, weighing: Weighing, scratch: Scratch, spare: int = 0,
-    scorer: Scorer = SILENT,
+    scorer: Scorer = SILENT, of_segments: Floats = NO_SEGMENTS,
 ) -> Lists:  # fmt: skip
     """
     Return the lists of `size` items of each user, and behind them `spare` more that stand by.
@@ -162,6 +164,8 @@ def make_lists(
         How much an event says.
     scorer
         Taught on vectors as those of the table.
+    of_segments
+        (items, segments) float32 in 0..1, popularity in each segment; without a column where none are told apart.
 
     """
     count, rows = len(users.parameters), len(table.order)
@@ -178,10 +182,12 @@ def make_lists(
         weights.half_lives_events, weights.exclude_seen, weights.trending,
         weights.category, medoids, weights.interests, hear(scorer, weights.network),
         prices_of(weights.price, attributes.prices, users.events),
+        segments(weights.segment, users.owned.masses, users.owned.ends, users.now_ms, of_segments),
     )  # fmt: skip
     demand = Demand(rising, _leaders(weights, table, attributes))
     also, width = _trending(weights, table, rising), whole
-    also = np.concatenate([also, near_medoids(medoids, table, barred, spoken)], axis=1)
+    near = near_medoids(medoids, table, barred, spoken)
+    also = np.concatenate([also, near, favourites(asked.segments, table.usable, table.order)], axis=1)
     if not (plain := is_plain(users.parameters, promotions, users.previous)):
         # What stood on the list before and what is put forward may be listed wherever the ranking has it.
         also = np.concatenate([also, users.previous.rows, np.tile(put_forward(promotions), (count, 1))], axis=1)
@@ -318,7 +324,7 @@ def _enter(
     near = liked
     if scales[VOICES + 2] != 0.0:
         near -= max(dot(users.interests[2, user], table.vectors[item]) * scales[VOICES + 2], 0.0)
-    popular = users.vectors[user, 3] * table.popularity[item]
+    popular = users.vectors[user, 3] * table.popularity[item] + prior(users.segments, user, item)
     source, most, voices = ROOM, 0.0, 0.0
     for voice in range(VOICES):
         said = scales[voice] * sums[voice]

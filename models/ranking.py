@@ -39,6 +39,9 @@ class RankingParameters(RerankParameters):
         Whether items of the user's history stay out of the list.
     repurchase_interval_days
         How long a purchased item stays out; a disliked one does for good.
+    segment
+        Weight of popularity in the user's segment, which lies in 0..1, less the more is known of the user; see
+        `models.segments`.
     trending
         Weight of how much demand for an item rises, which lies in 0..1.
     category
@@ -65,6 +68,7 @@ class RankingParameters(RerankParameters):
     half_life_events: float = 15.0
     exclude_seen: bool = True
     repurchase_interval_days: float = 30.0
+    segment: float = 0.0
     trending: float = 0.0
     category: float = 0.0
     price: float = 0.0
@@ -154,7 +158,7 @@ class Weights(NamedTuple):
         (n,) bool.
     repurchase_ms
         (n,) float64.
-    trending, category, price, interests, network
+    segment, trending, category, price, interests, network
         (n,) float64.
 
     """
@@ -164,6 +168,7 @@ class Weights(NamedTuple):
     half_lives_events: npt.NDArray[np.float64]
     exclude_seen: npt.NDArray[np.bool_]
     repurchase_ms: npt.NDArray[np.float64]
+    segment: npt.NDArray[np.float64]
     trending: npt.NDArray[np.float64]
     category: npt.NDArray[np.float64]
     price: npt.NDArray[np.float64]
@@ -176,12 +181,12 @@ class Weights(NamedTuple):
         rows = [
             (
                 p.short, p.long, p.negative, p.popularity, p.neighbours, p.followers, p.repeat, p.history,
-                p.half_life_events, p.repurchase_interval_days, p.trending, p.category,
-                p.price, p.interests, p.network,
+                p.half_life_events, p.repurchase_interval_days, p.segment, p.trending,
+                p.category, p.price, p.interests, p.network,
             )
             for p in parameters
         ]  # fmt: skip
-        table = np.array(rows, np.float64).reshape(-1, 15)
+        table = np.array(rows, np.float64).reshape(-1, 16)
         return cls(
             np.ascontiguousarray(table[:, :4]),
             np.ascontiguousarray(table[:, 4:8]),
@@ -193,6 +198,7 @@ class Weights(NamedTuple):
             np.ascontiguousarray(table[:, 12]),
             np.ascontiguousarray(table[:, 13]),
             np.ascontiguousarray(table[:, 14]),
+            np.ascontiguousarray(table[:, 15]),
         )
 
 

@@ -92,8 +92,8 @@ class Users(NamedTuple):
     previous: Previous
 
 
-def nobody(dim: int, parameters: RankingParameters) -> Users:
-    """Return one user without a history."""
+def nobody(dim: int, parameters: RankingParameters, now_ms: int = 0) -> Users:
+    """Return one user without a history, who asks at a time."""
     none, end = np.empty(0, np.int64), np.zeros(1, np.int64)
     rows = np.empty(0, np.int32)
     return Users(
@@ -101,7 +101,7 @@ def nobody(dim: int, parameters: RankingParameters) -> Users:
         Events(rows, np.empty(0, np.uint8), none, end),
         Owned(rows, np.empty(0, np.float64), np.empty(0, np.bool_), end),
         nothing_excluded(1),
-        end,
+        end + now_ms,
         [parameters],
         no_previous(1),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,11 +18,21 @@ class _Told(NamedTuple):
     popularity: Floats
     damping: Floats
     rising: Floats
+    of_segments: Floats
 
 
 class Demand:
     """
     Decayed masses of catalogue rows.
+
+    Parameters
+    ----------
+    capacity
+        Rows.
+    half_life_ms
+        Half-life of the masses.
+    segments
+        Segments whose masses are told apart; see `models.segments`.
 
     >>> demand = Demand(2, half_life_ms=1_000.0)
     >>> demand.set([0, 1], masses=[4.0, 4.0], trends=[0.5, 3.0], ref_ts_ms=[0, 1_000])
@@ -32,11 +42,12 @@ class Demand:
     [0.0, 1.0]
     """
 
-    def __init__(self, capacity: int, half_life_ms: float) -> None:
+    def __init__(self, capacity: int, half_life_ms: float, segments: int = 0) -> None:
         # log2(mass) + ref / half-life compares masses of different times without a clock: both decay alike.
         self._demand = np.full(capacity, -np.inf, np.float64)
         # The same of trends, quotients of a short and a long mass: they lose as many powers of two as these differ by.
         self._trend = np.full(capacity, -np.inf, np.float64)
+        self._in_segments = np.full((capacity, segments), -np.inf, np.float64)
         self._half_life_ms = half_life_ms
         self._trend_decay_per_ms = max(1 / (1000 * TREND_HALF_LIFE_S) - 1 / half_life_ms, 0.0)
         self._newest_ms = 0.0
@@ -62,8 +73,14 @@ class Demand:
         """
         return self._tell().rising
 
+    @property
+    def of_segments(self) -> Floats:
+        """Decayed popularity in each segment (capacity, segments) float32, 1 for its most popular item."""
+        return self._tell().of_segments
+
     def set(
-        self, rows: npt.ArrayLike, masses: npt.ArrayLike, trends: npt.ArrayLike, ref_ts_ms: npt.ArrayLike
+        self, rows: npt.ArrayLike, masses: npt.ArrayLike, trends: npt.ArrayLike, ref_ts_ms: npt.ArrayLike,
+        in_segments: Sequence[Sequence[float]] = (),
     ) -> None:  # fmt: skip
         """
         Take the masses (n,) and trends (n,) of rows (n,) as they were at times (n,); the last told of a row counts.
@@ -74,11 +91,18 @@ class Demand:
             0 is none.
         trends
             Rate of late over the long-term rate, see `streams.wire.signals.ItemSignals`.
+        in_segments
+            n times the masses in each segment; of another number of segments, as of a signals worker with other
+            settings, they are not known.
 
         """
         at, times_ms = np.asarray(rows), np.asarray(ref_ts_ms, np.float64)
         self._demand[at] = _log2(masses) + times_ms / self._half_life_ms
         self._trend[at] = _log2(trends) + times_ms * self._trend_decay_per_ms
+        if count := self._in_segments.shape[1]:
+            nothing = (0.0,) * count
+            known = [one if len(one) == count else nothing for one in in_segments] or [nothing] * len(at)
+            self._in_segments[at] = _log2(known) + times_ms[:, None] / self._half_life_ms
         self._newest_ms = max(self._newest_ms, float(times_ms.max(initial=0.0)))
         self._told = None
 
@@ -87,19 +111,27 @@ class Demand:
         more = capacity - len(self._demand)
         self._demand = np.append(self._demand, np.full(more, -np.inf))
         self._trend = np.append(self._trend, np.full(more, -np.inf))
+        nothing = np.full((more, self._in_segments.shape[1]), -np.inf)
+        self._in_segments = np.concatenate([self._in_segments, nothing])
         self._told = None
 
     def _tell(self) -> _Told:
         if self._told is None:
-            top = self._demand.max()
-            relative = np.exp2(self._demand - top) if math.isfinite(top) else np.zeros(len(self._demand))
+            relative = _relative(self._demand)
             popularity = relative.astype(np.float32)
             trend = np.exp2(self._trend - self._newest_ms * self._trend_decay_per_ms)
             beyond = relative * np.maximum(trend - 1.0, 0.0)
             most = beyond.max()
             rising = (beyond / most if most > 0 else beyond).astype(np.float32)
-            self._told = _Told(popularity, damping(popularity), rising)
+            self._told = _Told(popularity, damping(popularity), rising, _relative(self._in_segments).astype(np.float32))
         return self._told
+
+
+def _relative(logs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return what logarithms to base 2 stand for, in each column 1 for the greatest; zeros where there is none."""
+    top = logs.max(axis=0, initial=-np.inf)
+    relative: npt.NDArray[np.float64] = np.exp2(logs - np.where(np.isfinite(top), top, 0.0))
+    return relative
 
 
 def _log2(values: npt.ArrayLike) -> npt.NDArray[np.float64]:

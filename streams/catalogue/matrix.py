@@ -61,6 +61,17 @@ class Catalogue:
     One vector space is served at a time. Another is loaded beside it (`stage`) and takes its place when it is complete
     (`switch`), in one step and without copying a vector.
 
+    Parameters
+    ----------
+    dim
+        Of vectors whose space is not told.
+    half_life_popularity_s
+        Half-life of popularity.
+    segments
+        Segments of users whose demand is told apart.
+    clock
+        Tells the time.
+
     Attributes
     ----------
     offer
@@ -84,6 +95,7 @@ class Catalogue:
         dim: int | None = None,
         *,
         half_life_popularity_s: float = 14 * 86400.0,
+        segments: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.revision = 0
@@ -94,7 +106,7 @@ class Catalogue:
         self.offer = Offer(_FIRST_CAPACITY)
         self._clock = clock
         self.changed_at = np.zeros(_FIRST_CAPACITY, np.int64)
-        self._demand = Demand(_FIRST_CAPACITY, half_life_popularity_s * 1000.0)
+        self._demand = Demand(_FIRST_CAPACITY, half_life_popularity_s * 1000.0, segments)
         self._space = VectorSpace(None, dim or 0, _FIRST_CAPACITY)
         self._staged: VectorSpace | None = None
         self._ids = ItemIds()
@@ -155,6 +167,7 @@ class Catalogue:
             self.coded.first(count),
             self.popularity[:count],
             self.rising[:count],
+            self._demand.of_segments[:count],
             Related(self.neighbours.family, self.followers.family, self._demand.damping),
             self.attributes.first(count),
             self.offer.open[:count],
@@ -281,6 +294,7 @@ class Catalogue:
             [signals.popularity for signals in told],
             [signals.trend for signals in told],
             [signals.ref_ts for signals in told],
+            [signals.in_segments for signals in told],
         )
         self.revision += 1
         self.signals_revision += 1

@@ -35,6 +35,8 @@ class View(NamedTuple):
         (rows,) float32 in 0..1.
     rising
         (rows,) float32 in 0..1, how much demand rises; see `streams.catalogue.demand.Demand`.
+    of_segments
+        (rows, segments) float32 in 0..1, popularity in each segment; without a column where none are told apart.
     related
         What speaks for items through others; changes in place as vectors do.
     attributes
@@ -57,6 +59,7 @@ class View(NamedTuple):
     coded: Quantised
     popularity: Floats
     rising: Floats
+    of_segments: Floats
     related: Related
     attributes: Attributes
     offered: npt.NDArray[np.bool_]

@@ -117,7 +117,7 @@ class Live:
         self._interval_ms = round(settings.signals_publish_interval_s * 1000)
         self._events = self._batches = 0
         self._seen = SeenItems(len(users))
-        self.catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s)
+        self.catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s, segments=settings.day_parts)
         self.partition = InterestPartition(
             self._settings, 0, {"clicks": 1, "item-events": 1}, self.catalogue, _NoLists(), clock=self._clock
         )
@@ -258,7 +258,8 @@ class Live:
     def ranked(self, asking: Asking, size: int, *, exclude_seen: bool) -> Iterator[Ranked]:
         """Yield the list of each who asks, as it would be published; users without events get the default list."""
         ranker = self._ranker(size)
-        self._commit_signals(max(self._now_ms, int(asking.ts_ms.max(initial=0))))
+        now_ms = max(self._now_ms, int(asking.ts_ms.max(initial=0)))
+        self._commit_signals(now_ms)
         view = self.catalogue.view()
         for start in range(0, len(asking.users), self._settings.rank_batch):
             users = asking.users[start : start + self._settings.rank_batch].tolist()
@@ -266,7 +267,7 @@ class Live:
             known = [(user, row) for user, row in zip(users, rows, strict=True) if row is not None]
             lists = iter(ranker.rank(self._asked(known, exclude_seen=exclude_seen), view) if known else ())
             for row in rows:
-                yield ranker.default(self._parameters(""), view) if row is None else next(lists)
+                yield ranker.default(self._parameters(""), view, now_ms) if row is None else next(lists)
 
     def interests(self, users: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return the vectors (3, n, d) float32 of users as ranking reads them now; zeros of who did nothing yet."""

@@ -24,7 +24,7 @@ from streams.evaluation.protocols import Plan, leave_one_out, time_split
 #: where there is a scorer.
 SPACE = {
     "short": 1.5, "long": 1.5, "popularity": 1.0, "neighbours": 2.0, "history": 2.0, "followers": 2.0, "repeat": 4.0,
-    "half_life_events": 60.0, "trending": 1.0, "category": 1.0, "price": 1.0,
+    "half_life_events": 60.0, "trending": 1.0, "segment": 1.0, "category": 1.0, "price": 1.0,
     "interests": 1.5, "network": 2.0,
 }  # fmt: skip
 _SIZE = 10

@@ -97,6 +97,7 @@ class Publisher:
         )
         self._strikes = Strikes(self._shelf)
         self._jobs = Jobs(settings, catalogue, clock)
+        self._clock = clock
         self.blocked = BlockedItems(settings, cache, self.cache_writes, catalogue.withheld)
         self.search = Search(catalogue, self._owe_for_rules, self._is_waited_for, self._room)
         self._dirty: DirtyUsers[InterestPartition] = DirtyUsers()
@@ -356,7 +357,11 @@ class Publisher:
         async with self._still:
             jobs = [self._jobs.default(partition, surface) for surface in self._settings.surfaces]
             ranked = await asyncio.get_running_loop().run_in_executor(
-                self._rank_thread, self._ranker.default, self.experiments.parameters({}), self._catalogue.view()
+                self._rank_thread,
+                self._ranker.default,
+                self.experiments.parameters({}),
+                self._catalogue.view(),
+                round(self._clock() * 1000),
             )
             self._defaults = frozenset(ranked.item_ids)
             made = self._jobs.composed(jobs, [ranked] * len(jobs))

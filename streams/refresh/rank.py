@@ -107,9 +107,11 @@ class Ranker:
         weights[list(_NOTHING_LIKED)] = 0.0
         self._weighing = Weighing(weights, 1000.0 * np.array([settings.half_life_short_s, settings.half_life_long_s]))
 
-    def default(self, parameters: RankingParameters | None = None, view: View | None = None) -> Ranked:
-        """Return the list for visitors without events: the most popular items."""
-        return self.rank(nobody(self._catalogue.dim, parameters or RankingParameters()), view)[0]
+    def default(
+        self, parameters: RankingParameters | None = None, view: View | None = None, now_ms: int = 0
+    ) -> Ranked:  # fmt: skip
+        """Return the list for visitors without events: the most popular items, `now_ms` telling in which segment."""
+        return self.rank(nobody(self._catalogue.dim, parameters or RankingParameters(), now_ms), view)[0]
 
     def rank(self, users: Users, view: View | None = None) -> list[Ranked]:
         """
@@ -133,6 +135,7 @@ class Ranker:
         lists = make_lists(
             users, table, view.related, view.rising, view.attributes, view.promotions, self._size, self._weighing,
             self._scratch, self._spare, self.scoring.of(view.fingerprint, dim),
+            view.of_segments,
         )  # fmt: skip
         _tell_promoted(lists, view.promotions, self._size)
         reasons = lists.reasons

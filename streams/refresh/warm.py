@@ -21,7 +21,7 @@ from streams.wire.items import Item
 def warm() -> None:
     """Fold, gather, rank and strike in a slab and a catalogue of its own: that calls every compiled function."""
     interests.warm()
-    catalogue = Catalogue(dim=1)
+    catalogue = Catalogue(dim=1, segments=1)
     # So many that a search begins with some of them.
     for number in range(SAMPLED_FROM):
         catalogue.upsert_item(Item(f"i{number}"))
@@ -29,7 +29,7 @@ def warm() -> None:
     settings, view = Settings(), catalogue.view()
     ranker = Ranker(catalogue, settings, settings.spare_items)
     ranker.default()
-    everything = RankingParameters(steadiness=1.0, trending=1.0, category=1.0, price=1.0, interests=1.0)
+    everything = RankingParameters(steadiness=1.0, segment=1.0, trending=1.0, category=1.0, price=1.0, interests=1.0)
     ranking = ranker.make(nobody(catalogue.dim, everything), view)
     ranker.strike(ranking.places, ranking.price_marks, view)
 

@@ -58,7 +58,7 @@ class Worker:
         self.commit_interval_s = settings.commit_interval_s
         self.fetch_pause_s = _FETCH_PAUSE_S
         self._settings = settings
-        self._catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s)
+        self._catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s, segments=settings.day_parts)
         definitions = load_file(settings.experiments_file) if settings.experiments_file else []
         experiments = Experiments(definitions, load_ranking(settings.ranking_file))
         self._publisher = Publisher(

@@ -18,15 +18,18 @@ import numpy.typing as npt
 from models.decay import KEPT_EPOCHS, MAX_SUM
 from models.heavy_hitters import KEPT
 from streams.errors import RecordFormatError
+from streams.settings import MAX_DAY_PARTS
 from streams.signals.popularity import ItemDemand
 from streams.wire.neighbours import MAX_NEIGHBOURS, Neighbour
-from streams.wire.signals import seal, unseal
+from streams.wire.signals import seal, unseal, unsealed
 
 FOLLOWERS_PREFIX = b"\x00followers:"
 NEIGHBOURS_PREFIX = b"\x00neighbours:"
 
 _DEMAND, _FOLLOWERS, _NEIGHBOURS, _BATCHES = b"FS", b"FF", b"FN", b"FB"
 _VERSION = 1
+#: Of a demand with segments; one without is of version 1, which workers before them read.
+_SEGMENTED = 2
 #: Half-lives since 1970: more is no time, whatever the half-life.
 _MAX_EPOCH = 2**50
 _WEIGHT = np.dtype("<f8")
@@ -34,6 +37,7 @@ _WEIGHT = np.dtype("<f8")
 _Sums = list[tuple[int, int]]
 _encoder = msgspec.msgpack.Encoder()
 _demand_decoder = msgspec.msgpack.Decoder(tuple[int, int, _Sums, _Sums])
+_segmented_decoder = msgspec.msgpack.Decoder(tuple[int, int, _Sums, _Sums, list[_Sums]])
 _followers_decoder = msgspec.msgpack.Decoder(tuple[int, float, list[str], bytes, bytes])
 _neighbours_decoder = msgspec.msgpack.Decoder(list[Neighbour])
 _batches_decoder = msgspec.msgpack.Decoder(list[bytes])
@@ -56,8 +60,11 @@ def encode_signal_state(demand: ItemDemand) -> bytes:
     >>> decode_signal_state(encode_signal_state(ItemDemand({3: 7}, {}, 1_000, 1))).long
     {3: 7}
     """
-    sums = [sorted(part.items()) for part in (demand.long, demand.short)]
-    return seal(_DEMAND, _VERSION, _encoder.encode((demand.events, demand.newest_ms, *sums)))
+    fields = [demand.events, demand.newest_ms, sorted(demand.long.items()), sorted(demand.short.items())]
+    if not demand.in_segments:
+        return seal(_DEMAND, _VERSION, _encoder.encode(fields))
+    in_segments = [sorted(part.items()) for part in demand.in_segments]
+    return seal(_DEMAND, _SEGMENTED, _encoder.encode([*fields, in_segments]))
 
 
 def decode_signal_state(record: bytes) -> ItemDemand:
@@ -70,16 +77,25 @@ def decode_signal_state(record: bytes) -> ItemDemand:
         When the record is cut, altered or of another version.
 
     """
+    version, body = unsealed(record, _DEMAND, "a signal state")
+    if version not in {_VERSION, _SEGMENTED}:
+        raise RecordFormatError(f"a signal state of version {version}; known are {_VERSION} and {_SEGMENTED}")
+    in_segments: list[_Sums] = []
     try:
-        events, newest_ms, long, short = _demand_decoder.decode(unseal(record, _DEMAND, _VERSION, "a signal state"))
+        if version == _VERSION:
+            events, newest_ms, long, short = _demand_decoder.decode(body)
+        else:
+            events, newest_ms, long, short, in_segments = _segmented_decoder.decode(body)
     except msgspec.DecodeError as error:
         raise RecordFormatError(f"a signal state cannot be read: {error}") from error
-    for sums in (long, short):
+    if len(in_segments) > MAX_DAY_PARTS:
+        raise RecordFormatError(f"a signal state has {len(in_segments)} segments, more than {MAX_DAY_PARTS}")
+    for sums in (long, short, *in_segments):
         epochs = [epoch for epoch, _ in sums]
         spans = not epochs or max(epochs) - min(epochs) < KEPT_EPOCHS
         if not spans or not all(abs(epoch) < _MAX_EPOCH and 0 <= share <= MAX_SUM for epoch, share in sums):
             raise RecordFormatError("a signal state has sums that cannot be")
-    return ItemDemand(dict(long), dict(short), newest_ms, events)
+    return ItemDemand(dict(long), dict(short), newest_ms, events, tuple(map(dict, in_segments)))
 
 
 def encode_followers(state: FollowersState) -> bytes:

@@ -91,7 +91,7 @@ class SignalsPartition:
         self.topic_ids: dict[str, str] = {}
         self.fit: Fit | None = None
         self._items = ItemTable(partition, partitions)
-        self._popularity = Popularity(settings.half_life_popularity_s)
+        self._popularity = Popularity(settings.half_life_popularity_s, day_parts=settings.day_parts)
         self._followers = Followers(settings.half_life_followers_s)
         #: Fitted neighbours by row, as their records: objects would take ten times the room.
         self._neighbours: dict[int, bytes] = {}
@@ -314,6 +314,7 @@ class SignalsPartition:
             newest,
             self._popularity.trend(demand, newest),
             demand.events,
+            self._popularity.in_segments(demand, newest),
         )
         return OutRecord(self._signals_topic, item_id.encode(), encode_item_signals(signals))
 

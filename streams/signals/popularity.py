@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.decay import KEPT_EPOCHS, NO_EPOCH, add_to_epochs, decayed_sum, epoch_shares
+from models.segments import segment_of
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.signals import TREND_HALF_LIFE_S
 
@@ -33,7 +34,7 @@ def demand_weights(settings: Settings) -> tuple[float, ...]:
 
 class ItemDemand(msgspec.Struct, gc=False):
     """
-    What is kept of one item: integer sums by epoch for two half-lives.
+    What is kept of one item: integer sums by epoch for two half-lives, and for the long one in each segment of users.
 
     Attributes
     ----------
@@ -43,6 +44,8 @@ class ItemDemand(msgspec.Struct, gc=False):
         Time of the newest event.
     events
         Events counted.
+    in_segments
+        The parts of `long` since segments are told apart; empty where they are not.
 
     """
 
@@ -50,15 +53,16 @@ class ItemDemand(msgspec.Struct, gc=False):
     short: dict[int, int]
     newest_ms: int = 0
     events: int = 0
+    in_segments: tuple[dict[int, int], ...] = ()
 
 
 class _Sums:
     """Sums by epoch of all rows for one half-life."""
 
-    def __init__(self, half_life_s: float) -> None:
+    def __init__(self, half_life_s: float, rows: int = _FIRST_ROWS) -> None:
         self.half_life_s = half_life_s
-        self._sums = np.zeros((_FIRST_ROWS, KEPT_EPOCHS), np.int64)
-        self._newest = np.full(_FIRST_ROWS, NO_EPOCH, np.int64)
+        self._sums = np.zeros((rows, KEPT_EPOCHS), np.int64)
+        self._newest = np.full(rows, NO_EPOCH, np.int64)
 
     def add(self, rows: Ints, ts_ms: Ints, weights: npt.NDArray[np.float64]) -> None:
         add_to_epochs(rows, *epoch_shares(ts_ms, weights, self.half_life_s), self._sums, self._newest)
@@ -85,7 +89,7 @@ class _Sums:
 
 class Popularity:
     """
-    Demand for items: 408 bytes each.
+    Demand for items: 408 bytes each, and 200 for each segment.
 
     Parameters
     ----------
@@ -93,11 +97,18 @@ class Popularity:
         Half-life of popularity.
     trend_half_life_s
         Half-life of the recent demand that `trend` compares with it.
+    day_parts
+        Segments that are told apart.
 
     """
 
-    def __init__(self, half_life_s: float, trend_half_life_s: float = TREND_HALF_LIFE_S) -> None:
+    def __init__(
+        self, half_life_s: float, trend_half_life_s: float = TREND_HALF_LIFE_S, day_parts: int = 0
+    ) -> None:  # fmt: skip
         self._long = _Sums(half_life_s)
+        #: Of each item in each segment, those of one item side by side.
+        self._in_segments = _Sums(half_life_s, _FIRST_ROWS * day_parts)
+        self._day_parts = day_parts
         self._short = _Sums(trend_half_life_s)
         self._newest_ms = np.zeros(_FIRST_ROWS, np.int64)
         self._events = np.zeros(_FIRST_ROWS, np.int64)
@@ -119,12 +130,18 @@ class Popularity:
         self._reserve(int(rows.max()) + 1)
         self._long.add(rows, ts_ms, weights)
         self._short.add(rows, ts_ms, weights)
+        if parts := self._day_parts:
+            self._in_segments.add(rows * parts + segment_of(ts_ms, parts), ts_ms, weights)
         np.maximum.at(self._newest_ms, rows, ts_ms)
         np.add.at(self._events, rows, 1)
 
     def value(self, demand: ItemDemand, now_ms: int) -> float:
         """Return the decayed mass of an item; 0 for one never met."""
         return decayed_sum(demand.long, now_ms, self._long.half_life_s)
+
+    def in_segments(self, demand: ItemDemand, now_ms: int) -> tuple[float, ...]:
+        """Return the parts of an item's decayed mass in each segment, as far as they are known."""
+        return tuple(decayed_sum(sums, now_ms, self._long.half_life_s) for sums in demand.in_segments)
 
     def trend(self, demand: ItemDemand, now_ms: int) -> float:
         """
@@ -142,15 +159,23 @@ class Popularity:
         if row >= len(self._events):
             return ItemDemand({}, {})
         newest_ms, events = int(self._newest_ms[row]), int(self._events[row])
-        return ItemDemand(self._long.get(row), self._short.get(row), newest_ms, events)
+        parts = tuple(self._in_segments.get(place) for place in self._segments_of(row))
+        return ItemDemand(self._long.get(row), self._short.get(row), newest_ms, events, parts)
 
     def restore(self, row: int, demand: ItemDemand) -> None:
-        """Take back what was stored of an item."""
+        """Take back what was stored of an item; of other segments than these, they are counted from now on."""
         self._reserve(row + 1)
+        if len(demand.in_segments) == self._day_parts:
+            for place, sums in zip(self._segments_of(row), demand.in_segments, strict=True):
+                self._in_segments.set(place, sums)
         self._long.set(row, demand.long)
         self._short.set(row, demand.short)
         self._newest_ms[row] = demand.newest_ms
         self._events[row] = demand.events
+
+    def _segments_of(self, row: int) -> range:
+        """Return where the sums of an item in each segment stand."""
+        return range(row * self._day_parts, (row + 1) * self._day_parts)
 
     def _reserve(self, rows: int) -> None:
         if rows <= len(self._events):
@@ -159,5 +184,6 @@ class Popularity:
         more = rows - len(self._events)
         self._long.reserve(rows)
         self._short.reserve(rows)
+        self._in_segments.reserve(rows * self._day_parts)
         self._newest_ms = np.append(self._newest_ms, np.zeros(more, np.int64))
         self._events = np.append(self._events, np.zeros(more, np.int64))

@@ -97,7 +97,7 @@ class ItemEvents(NamedTuple):
     previous: npt.NDArray[np.int32]
 
 
-class ItemSignals(msgspec.Struct, frozen=True, gc=False):
+class ItemSignals(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """
     What is known of an item's demand.
 
@@ -111,6 +111,8 @@ class ItemSignals(msgspec.Struct, frozen=True, gc=False):
         Rate of the last day over the long-term rate: above 1 demand grows.
     events
         Events counted in all.
+    in_segments
+        The popularity's parts in each segment of users, see `models.segments`; empty where they are not told apart.
 
     """
 
@@ -119,6 +121,7 @@ class ItemSignals(msgspec.Struct, frozen=True, gc=False):
     ref_ts: int
     trend: float
     events: int
+    in_segments: tuple[float, ...] = ()
 
 
 _rows_decoder = msgspec.msgpack.Decoder(list[ItemEvent])
@@ -141,14 +144,14 @@ def unseal(record: bytes, magic: bytes, version: int, what: str) -> bytes:
         When the record is cut, altered or of another kind or version.
 
     """
-    found, body = _unseal(record, magic, what)
+    found, body = unsealed(record, magic, what)
     if found != version:
         raise RecordFormatError(f"not {what} of version {version}")
     return body
 
 
-def _unseal(record: bytes, magic: bytes, what: str) -> tuple[int, bytes]:
-    """Return (version, body)."""
+def unsealed(record: bytes, magic: bytes, what: str) -> tuple[int, bytes]:
+    """Return version and body of a sealed record; errors are those of `unseal`, but for the version's."""
     if len(record) < _HEAD.size:
         raise RecordFormatError(f"{what} of {len(record)} bytes is cut short")
     found_magic, version, _, crc = _HEAD.unpack_from(record)
@@ -240,7 +243,7 @@ def decode_item_events(record: bytes) -> ItemEvents:
         When the record is cut, altered, of a version not known, or its numbers or ids cannot be.
 
     """
-    version, body = _unseal(record, _MAGIC, "an item-events batch")
+    version, body = unsealed(record, _MAGIC, "an item-events batch")
     if version == 1:
         events, blob = _rows(body)
     elif version == ITEM_EVENTS_VERSION:
@@ -330,6 +333,6 @@ def decode_item_signals(record: bytes) -> ItemSignals:
         signals = _signals_decoder.decode(record)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RecordFormatError(f"item signals cannot be read: {error}") from error
-    if not (0 <= signals.popularity < math.inf and 0 <= signals.trend < math.inf):
+    if not all(0 <= value < math.inf for value in (signals.popularity, signals.trend, *signals.in_segments)):
         raise RecordFormatError("item signals must be finite and not negative")
     return signals

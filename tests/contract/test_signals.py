@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -26,6 +27,10 @@ STATE_RECORD = bytes.fromhex(
     "46530100" "3fd3b9f6"
     "9403cf0000018bcfe568009292cd057ccf000001000000000092cd057dce5a82799a9192cd4cdb07"
 )  # fmt: skip
+SEGMENTED_RECORD = bytes.fromhex(
+    "46530200" "0842729a"
+    "9503cf0000018bcfe568009292cd057ccf000001000000000092cd057dce5a82799a9192cd4cdb07929192cd057dce5a82799a90"
+)  # fmt: skip
 SIGNALS = ItemSignals("i1", 2.5, 1_700_000_000_000, 1.25, 3)
 SIGNALS_RECORD = b'{"item_id":"i1","popularity":2.5,"ref_ts":1700000000000,"trend":1.25,"events":3}'
 
@@ -36,10 +41,20 @@ def test_signal_state() -> None:
     assert decode_signal_state(STATE_RECORD) == STATE
 
 
+def test_signal_state_with_segments() -> None:
+    """Has a version of its own, which only those write who tell segments apart."""
+    state = ItemDemand(STATE.long, STATE.short, STATE.newest_ms, STATE.events, ({1405: 1_518_500_250}, {}))
+    assert encode_signal_state(state).hex() == SEGMENTED_RECORD.hex()
+    assert decode_signal_state(SEGMENTED_RECORD) == state
+
+
 def test_item_signals() -> None:
     """Plain JSON, so that anybody can read it."""
     assert encode_item_signals(SIGNALS) == SIGNALS_RECORD
     assert decode_item_signals(SIGNALS_RECORD) == SIGNALS
+    told = b',"in_segments":[2.0,0.5]}'
+    assert encode_item_signals(msgspec.structs.replace(SIGNALS, in_segments=(2.0, 0.5))) == SIGNALS_RECORD[:-1] + told
+    assert decode_item_signals(SIGNALS_RECORD[:-1] + told).in_segments == (2.0, 0.5)
 
 
 def test_newer_fields_are_ignored() -> None:
@@ -130,7 +145,16 @@ def test_followers_that_cannot_be_are_refused(state: FollowersState) -> None:
         decode_followers(encode_followers(state))
 
 
-@pytest.mark.parametrize("demand", [ItemDemand({1: -1}, {}), ItemDemand({1: 1, 30: 1}, {}), ItemDemand({}, {1: 2**63})])
+@pytest.mark.parametrize(
+    "demand",
+    [
+        ItemDemand({1: -1}, {}),
+        ItemDemand({1: 1, 30: 1}, {}),
+        ItemDemand({}, {1: 2**63}),
+        ItemDemand({}, {}, in_segments=({1: -1},)),
+        ItemDemand({}, {}, in_segments=({},) * 9),
+    ],
+)
 def test_sums_that_cannot_be_are_refused(demand: ItemDemand) -> None:
     """Negative, too great, or further apart than is kept."""
     with pytest.raises(RecordFormatError):

@@ -127,18 +127,22 @@ def test_published_and_evaluated_lists_are_equal(settings_for: Callable[..., Set
     """
     Items, scores, sources and reasons of every user's list are the same bytes, with a learned scorer in the scores.
 
-    The worker folds the log; then the signals role counts it, fits once and publishes; at last the vectors come, all in
-    one step, for which every user is ranked again. So each list is of all events, all signals, one fit, all vectors.
+    Prices and segments are in them, too. The worker folds the log; then the signals role counts it, fits once and
+    publishes; at last the vectors come, all in one step, for which every user is ranked again. So each list is of all
+    events, all signals, one fit, all vectors.
     """
     scorer, ranking = tmp_path / "scorer.safetensors", tmp_path / "ranking.json"
     save_scorer(TrainedScorer(random_scorer(4, _DIM), _SPACE.fingerprint), scorer)
-    ranking.write_text('{"ranking": {"network": 0.7}}')
+    ranking.write_text('{"ranking": {"network": 0.7, "price": 0.2, "segment": 0.2}}')
     settings = settings_for(
         partitions=1, signals_publish_interval_s=0.2, neighbours_regularisation=5.0, scorer_file=scorer,
-        ranking_file=ranking,
+        ranking_file=ranking, day_parts=4,
     )  # fmt: skip
     entries = walks()
-    cards = [Item(f"i{number}", title=f"Item {number}", category=f"c{number % 7}") for number in range(_ITEMS)]
+    cards = [
+        Item(f"i{number}", title=f"Item {number}", category=f"c{number % 7}", price=1.0 + number % 9)
+        for number in range(_ITEMS)
+    ]
     told = columns("walks", entries, cards)
     send = Sender(settings)
     for card in cards:

@@ -46,6 +46,7 @@ class Case(NamedTuple):
     vectors: Any
     popularity: Any
     rising: Any
+    in_segments: Any
     categories: Any
     prices: Any
     usable: Any
@@ -81,6 +82,7 @@ def cases(draw: st.DrawFn) -> Case:
         unit(random.standard_normal((ITEMS, DIM)).astype(np.float32)),
         random.random(ITEMS).astype(np.float32),
         np.maximum(random.random(ITEMS) - 0.3, 0.0).astype(np.float32),
+        random.random((ITEMS, 2)).astype(np.float32),
         random.integers(-1, 3, ITEMS).astype(np.int32),
         np.where(random.random(ITEMS) < 0.7, np.exp(random.standard_normal(ITEMS)), 0.0).astype(np.float32),
         random.random(ITEMS) < 0.8,
@@ -93,7 +95,7 @@ def cases(draw: st.DrawFn) -> Case:
             draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight), draw(weight),
             draw(weight), draw(st.sampled_from([0.0, 2.0, 15.0])), draw(st.booleans()),
             draw(st.sampled_from([0.0001, 0.01])), draw(weight), draw(weight),
-            draw(weight), draw(weight),
+            draw(weight), draw(weight), draw(weight),
         ),
     )  # fmt: skip
 
@@ -276,6 +278,14 @@ def of_what_items_are(case: Case, item: int) -> list[tuple[tuple[int, int, int, 
     return [(event, weight * value) for weight, of_events in said for event, value in of_events]
 
 
+def popular(case: Case, item: int) -> float:
+    """Return what an item's popularity adds, the one in the half of the day that `NOW_MS` is in as the user is new."""
+    mass = sum(mass for _, mass, _ in case.owned)
+    segment = NOW_MS % 86_400_000 // 43_200_000
+    prior = case.parameters.segment * 10 / (10 + mass) * float(case.in_segments[item, segment])
+    return case.parameters.popularity * float(case.popularity[item]) + prior
+
+
 def expected(case: Case) -> dict[int, tuple[float, int]]:
     """Return the score and the source of each item that may be listed."""
     found = {}
@@ -283,7 +293,7 @@ def expected(case: Case) -> dict[int, tuple[float, int]]:
         if not case.usable[item]:
             continue
         _, near, spoken = personal(case, item)
-        popular = case.parameters.popularity * float(case.popularity[item])
+        asked_for = popular(case, item)
         category = categorical(case, item)
         source, most = ROOM, 0.0
         for voice, value in enumerate(spoken):
@@ -291,12 +301,12 @@ def expected(case: Case) -> dict[int, tuple[float, int]]:
                 source, most = FIRST_VOICE + voice, value
         if category > most:
             source, most = CATEGORY, category
-        if popular > 0 and popular >= most:
-            source, most = POPULAR, popular
+        if asked_for > 0 and asked_for >= most:
+            source, most = POPULAR, asked_for
         trending = case.parameters.trending * float(case.rising[item])
         if trending > most:
             source, most = TRENDING, trending
-        score = near + sum(spoken) + category + popular + trending + priced(case, item) + granted(case, item)
+        score = near + sum(spoken) + category + asked_for + trending + priced(case, item) + granted(case, item)
         found[item] = score, INTEREST if near > 0 and near >= most else source
     return found
 
@@ -343,8 +353,9 @@ def listed(case: Case, scorer: Scorer = SILENT) -> Lists:
     attributes = ItemAttributes().first(ITEMS)._replace(categories=case.categories, prices=case.prices)
     related = Related(family(case.neighbours), family(case.followers), damping(case.popularity))
     return make_lists(
-        users, table, related, case.rising, attributes, nothing_promoted(), ITEMS, WEIGHING, SCRATCH, scorer=scorer
-    )
+        users, table, related, case.rising, attributes, nothing_promoted(), ITEMS, WEIGHING, SCRATCH, scorer=scorer,
+        of_segments=case.in_segments,
+    )  # fmt: skip
 
 
 @given(cases(), st.floats(0.01, 2), st.integers(1, 3), st.integers(0, 2**32 - 1))
@@ -384,7 +395,7 @@ def test_lists_are_those_of_plain_loops(case: Case) -> None:
         parts = sorted(
             [
                 without,
-                case.parameters.popularity * float(case.popularity[item]),
+                popular(case, item),
                 case.parameters.trending * float(case.rising[item]),
                 categorical(case, item),
                 *spoken,

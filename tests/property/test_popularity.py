@@ -15,6 +15,7 @@ from streams.signals.popularity import Popularity
 
 DAY_MS = 86_400_000
 START_MS = 1_700_000_000_000
+_PARTS = 3
 # Up to 60 half-lives apart, so that epochs are dropped in every order.
 EVENTS = st.lists(
     st.tuples(st.integers(0, 60 * DAY_MS), st.sampled_from([0.5, 1.0, 3.0, 5.0])), min_size=1, max_size=30
@@ -32,8 +33,8 @@ count(Popularity(1.0), (0, 1.0))
 
 
 def counted(events: list[tuple[int, float]]) -> Popularity:
-    """Count events of one item with half-lives of a day and of six hours."""
-    popularity = Popularity(86_400.0, 21_600.0)
+    """Count events of one item with half-lives of a day and of six hours, and in each third of the day."""
+    popularity = Popularity(86_400.0, 21_600.0, _PARTS)
     count(popularity, *events)
     return popularity
 
@@ -52,7 +53,7 @@ def test_a_restored_state_goes_on_as_if_never_stopped(
     before: list[tuple[int, float]], after: list[tuple[int, float]]
 ) -> None:
     """Stop, store, restore and go on gives what going on without a stop gives."""
-    restored = Popularity(86_400.0, 21_600.0)
+    restored = Popularity(86_400.0, 21_600.0, _PARTS)
     restored.restore(0, decode_signal_state(encode_signal_state(counted(before).state(0))))
     count(restored, *after)
 
@@ -72,8 +73,17 @@ def test_sums_are_those_of_plain_loops(events: list[tuple[int, float]]) -> None:
 
 
 @given(EVENTS)
+def test_segments_are_items_of_their_own(events: list[tuple[int, float]]) -> None:
+    """What is told of a part of the day is what would be told of all of it with nothing but the events in that part."""
+    state = counted(events).state(0)
+    for part, sums in enumerate(state.in_segments):
+        inside = [(ts_ms, weight) for ts_ms, weight in events if (START_MS + ts_ms) % DAY_MS // 28_800_000 == part]
+        assert sums == (counted(inside).state(0).long if inside else {})
+
+
+@given(EVENTS)
 def test_states_are_bounded(events: list[tuple[int, float]]) -> None:
     """No more epochs are kept than matter, however far apart the events lie."""
     state = counted(events).state(0)
-    assert max(len(state.long), len(state.short)) <= 24
+    assert max(map(len, (state.long, state.short, *state.in_segments))) <= 24
     assert state.events == len(events)

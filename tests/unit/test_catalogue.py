@@ -192,6 +192,23 @@ def test_demand_that_rises_is_told_in_events() -> None:
     assert [0.0, 0.0, 1.0, 0.0] == catalogue.rising[:4].tolist()
 
 
+def test_popularity_is_told_apart_by_segment() -> None:
+    """In each segment 1 for its most popular item; of a record with other segments nothing is known there."""
+    catalogue, half_life_ms = Catalogue(2, half_life_popularity_s=10.0, segments=2), 10_000
+    now_ms = 100 * half_life_ms
+    catalogue.set_signals(
+        [
+            ItemSignals("early", 4.0, now_ms, 0.0, 1, (4.0, 0.0)),
+            ItemSignals("late", 4.0, now_ms, 0.0, 1, (1.0, 3.0)),
+            ItemSignals("before", 4.0, now_ms - half_life_ms, 0.0, 1, (4.0, 3.0)),
+            ItemSignals("other", 9.0, now_ms, 0.0, 1, (3.0, 3.0, 3.0)),
+        ]
+    )
+    assert [[1.0, 0.0], [0.25, 1.0], [0.5, 0.5], [0.0, 0.0]] == catalogue.view().of_segments.tolist()
+    catalogue.apply([SignalsGone("early")])
+    assert [[0.0, 0.0], [0.5, 1.0], [1.0, 0.5], [0.0, 0.0]] == catalogue.view().of_segments.tolist()
+
+
 def test_neighbours_are_held_by_row() -> None:
     """Each record replaces both families; one without them forgets them."""
     catalogue = Catalogue(2)

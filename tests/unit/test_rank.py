@@ -34,9 +34,9 @@ def axis(number: int) -> Floats:
     return vector
 
 
-def shop(items: int = 10) -> Catalogue:
+def shop(items: int = 10, segments: int = 0) -> Catalogue:
     """Return a catalogue of items i0, i1 and so on; item k points along axis k modulo `DIM`."""
-    catalogue = Catalogue()
+    catalogue = Catalogue(segments=segments)
     catalogue.stage(Served("f" * 16, DIM))
     catalogue.switch()
     for number in range(items):
@@ -135,6 +135,23 @@ def test_popularity_fills_lists_of_cold_users() -> None:
     assert [item.because for item in items] == [()] * 4
 
 
+def test_what_is_popular_at_that_time_of_day_is_for_who_is_not_known() -> None:
+    """Asked for in the user's half of the day, though of little popularity; it counts less, the heavier a history."""
+    catalogue, noon_ms = shop(100, segments=2), NOW_MS // 86_400_000 * 86_400_000 + 43_200_000
+    catalogue.set_signals([ItemSignals(f"i{number}", 9.0, NOW_MS, 0.0, 9, (8.5, 0.5)) for number in range(80)])
+    catalogue.set_signals([ItemSignals("i99", 4.0, NOW_MS, 0.0, 9, (0.0, 4.0))])
+    ranker, asked = Ranker(catalogue, SETTINGS), RankingParameters(segment=0.2)
+    for now_ms, first in ((noon_ms - 1, "i0"), (noon_ms, "i99"), (noon_ms + 43_200_000, "i0")):
+        best = ranker.default(asked, None, now_ms).items[0]
+        assert (first, "popular") == (best.item_id, best.source)
+    assert "i0" == ranker.default(None, None, noon_ms).item_ids[0]
+
+    users = users_of([request(recent=[event("i5")], parameters=asked, now_ms=noon_ms)], catalogue)
+    known = users._replace(owned=users.owned._replace(masses=np.array([90.0])))
+    assert "i99" == ranker.rank(users)[0].item_ids[0]
+    assert "i99" not in ranker.rank(known)[0].item_ids
+
+
 def test_what_rises_is_a_candidate_for_everybody() -> None:
     """However far from the user and however little popular, where the user's parameters say so; the source tells it."""
     catalogue, day_ms = shop(100), 86_400_000
@@ -225,15 +242,18 @@ def test_the_list_does_not_depend_on_the_batch() -> None:
 
 
 def test_what_some_variants_weigh_changes_no_other_list() -> None:
-    """Users with whom trends, categories, prices and interests count stand beside others as if each were alone."""
+    """Users with whom trends, categories, prices and so on count stand beside others as if each were alone."""
     random = np.random.default_rng(6)
-    catalogue = shop(0)
+    catalogue = shop(0, segments=2)
     for number in range(300):
         vector = random.standard_normal(DIM).astype(np.float32)
         catalogue.upsert_item(Item(f"i{number}", category=f"c{number % 7}", price=1.0 + number % 11))
         catalogue.set_vector(f"i{number}", vector / np.linalg.norm(vector))
     catalogue.set_signals(
-        [ItemSignals(f"i{row}", 1 + row / 10, NOW_MS, 2 * random.random(), 9) for row in range(0, 300, 2)]
+        [
+            ItemSignals(f"i{row}", 1 + row / 10, NOW_MS, 2 * random.random(), 9, (row / 10, 1.0))
+            for row in range(0, 300, 2)
+        ]
     )
     variants = [
         RankingParameters(),
@@ -241,6 +261,7 @@ def test_what_some_variants_weigh_changes_no_other_list() -> None:
         RankingParameters(category=0.5),
         RankingParameters(interests=0.5),
         RankingParameters(price=0.5),
+        RankingParameters(segment=0.5),
         RankingParameters(category=0.1, mmr=0.5),
     ]
     requests = [

@@ -26,7 +26,7 @@ from tests.support.records import slice_of
 
 NOW_MS = 1_700_000_000_000
 CLICK, DISLIKE = 1, 4
-SETTINGS = Settings(partitions=2)
+SETTINGS = Settings(partitions=2, day_parts=2)
 
 
 def fold(partition: SignalsPartition, values: Iterable[bytes]) -> None:
@@ -104,6 +104,8 @@ def test_what_is_published_is_what_plain_loops_find() -> None:
     assert told.keys() == set(plain.hitters.rows)
     assert all(partition_of(item_id.encode(), 2) == 0 for item_id in (*found, *told))
     assert plain.events == {item_id: signals.events for item_id, signals in found.items()}
+    for signals in found.values():
+        assert pytest.approx(signals.popularity) == sum(signals.in_segments)
     assert {name: plain.followers(name) for name in told} == {name: list(one.followers) for name, one in told.items()}
     assert [] == list(partition.gather())
 
