@@ -80,9 +80,9 @@ def load_model(folder: ModelFolder, dtype: torch.dtype, device: torch.device, to
             folder.path,
             config=config,
             use_safetensors=True,
-            # Stated, because transformers 5 takes the checkpoint's own precision otherwise.
+            # Stated, because transformers 5 takes the checkpoint's own precision otherwise. Attention is not: it is
+            # torch's own where the architecture has that, and plain in MPNet and DeBERTa, which have not.
             dtype=dtype,
-            attn_implementation="sdpa",
             output_loading_info=True,
             **local,
         )
