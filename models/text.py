@@ -25,12 +25,14 @@ def canonical_text(
     description: str = "",
     attributes: Iterable[tuple[str, str]] = (),
     tags: Iterable[str] = (),
+    reviews: str = "",
 ) -> str:
     """
     Return one line of text, most telling field first, because models cut what is too long at the end.
 
     Unicode is NFC and every run of white space is one blank, so that two spellings of the same text are one text.
-    Attributes and tags are sorted: their order carries no meaning and differs between producers. An item that says
+    Attributes and tags are sorted: their order carries no meaning and differs between producers. What others say of an
+    item stands last: an item without it has the text it would have anyway. An item that says
     nothing gives the empty text, which has no vector.
 
     >>> canonical_text(title="Blue  mug", brand="Acme", attributes=[("size", "0.3 l")], tags=["gift", "cup"])
@@ -46,6 +48,7 @@ def canonical_text(
         fold(description),
         "; ".join(f"{name}: {value}" if name else value for name, value in pairs if value),
         ", ".join(sorted({folded for tag in tags if (folded := fold(tag))})),
+        fold(reviews),
     ]
     return ". ".join(part for part in parts if part)
 

@@ -105,7 +105,7 @@ def load(
     Send items from a JSON lines file to the `items` topic.
 
     Each line is one object with "item_id" and any of: title, description, category, brand, price, attributes, tags,
-    in_stock, image_url. A bad line is told with its number and left out; the exit code is then 1.
+    in_stock, image_url, reviews. A bad line is told with its number and left out; the exit code is then 1.
     """
     settings = read_settings()
     bad: list[tuple[int, Rejected]] = []

@@ -369,4 +369,5 @@ def text_of(item: Item) -> str:
         description=item.description,
         attributes=item.attributes,
         tags=item.tags,
+        reviews=item.reviews,
     )

@@ -20,13 +20,15 @@ from streams.wire.limits import (
 T = TypeVar("T")
 
 #: Longer texts are cut, not refused: the encoder reads a few hundred tokens of them anyway.
-_MAX_CHARS = {"title": 1_000, "description": 20_000, "category": 200, "brand": 200, "image_url": 2_000}
+_MAX_CHARS = {
+    "title": 1_000, "description": 20_000, "category": 200, "brand": 200, "image_url": 2_000, "reviews": 2_000,
+}  # fmt: skip
 _MAX_PAIRS = 64
 _MAX_PRICE = 1e12
 
 
 class Item(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A shop's item as last told; `in_stock` is true unless said otherwise."""
+    """A shop's item as last told; `in_stock` is true unless said otherwise, `reviews` is a digest of all of them."""
 
     item_id: str
     title: str = ""
@@ -38,6 +40,7 @@ class Item(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     tags: tuple[str, ...] = ()
     in_stock: bool = True
     image_url: str = ""
+    reviews: str = ""
 
     def snapshot(self) -> dict[str, Any]:
         """Return the fields that were given, as they stand in JSON."""

@@ -32,6 +32,7 @@ _FIELDS = (
     "tags",
     "in_stock",
     "image_url",
+    "reviews",
 )
 
 FULL = Item(
@@ -45,6 +46,7 @@ FULL = Item(
     ("new", "sale"),
     in_stock=False,
     image_url="https://x/y",
+    reviews="Keeps tea warm.",
 )
 
 BAD = [
@@ -88,7 +90,8 @@ def test_item_golden() -> None:
     """The JSON of an item, byte for byte."""
     expected = (
         b'{"attributes":{"colour":"red","ml":"330"},"brand":"Acme","category":"kitchen","description":"A mug.",'
-        b'"image_url":"https://x/y","in_stock":false,"item_id":"i1","price":9.5,"tags":["new","sale"],"title":"Mug"}'
+        b'"image_url":"https://x/y","in_stock":false,"item_id":"i1","price":9.5,'
+        b'"reviews":"Keeps tea warm.","tags":["new","sale"],"title":"Mug"}'
     )
     assert expected == FULL.encode()
 
@@ -100,9 +103,9 @@ def test_tombstone_names_the_item() -> None:
 
 def test_long_texts_are_cut() -> None:
     """Long texts are cut, not refused."""
-    item = decode_item(b"i", orjson.dumps({"title": "t" * 5_000, "tags": ["x" * 500] * 100}))
+    item = decode_item(b"i", orjson.dumps({"title": "t" * 5_000, "reviews": "r" * 5_000, "tags": ["x" * 500] * 100}))
     assert isinstance(item, Item)
-    assert (len(item.title), len(item.tags), len(item.tags[0])) == (1_000, 64, 200)
+    assert (len(item.title), len(item.reviews), len(item.tags), len(item.tags[0])) == (1_000, 2_000, 64, 200)
 
 
 @settings(deadline=None)

@@ -33,6 +33,13 @@ def test_order_and_spelling_do_not_matter(
     assert other == plain
 
 
+@given(TEXT, TAGS, TEXT)
+def test_reviews_are_read_last(title: str, tags: list[str], reviews: str) -> None:
+    """What else there is stands before them unchanged, so that a cut takes them first."""
+    without = canonical_text(title=title, tags=tags)
+    assert canonical_text(title=title, tags=tags, reviews=reviews) == ". ".join(filter(None, [without, fold(reviews)]))
+
+
 @given(TEXT)
 def test_folding_twice_is_folding_once(text: str) -> None:
     """Folded text is in its final form."""
