@@ -258,15 +258,15 @@ class Live:
     def ranked(self, asking: Asking, size: int, *, exclude_seen: bool) -> Iterator[Ranked]:
         """Yield the list of each who asks, as it would be published; users without events get the default list."""
         ranker = self._ranker(size)
-        now_ms = max(self._now_ms, int(asking.ts_ms.max(initial=0)))
-        self._commit_signals(now_ms)
+        self._commit_signals(max(self._now_ms, int(asking.ts_ms.max(initial=0))))
         view = self.catalogue.view()
         for start in range(0, len(asking.users), self._settings.rank_batch):
-            users = asking.users[start : start + self._settings.rank_batch].tolist()
+            part = slice(start, start + self._settings.rank_batch)
+            users, times_ms = asking.users[part].tolist(), asking.ts_ms[part].tolist()
             rows = [self._row(user) for user in users]
             known = [(user, row) for user, row in zip(users, rows, strict=True) if row is not None]
             lists = iter(ranker.rank(self._asked(known, exclude_seen=exclude_seen), view) if known else ())
-            for row in rows:
+            for row, now_ms in zip(rows, times_ms, strict=True):
                 yield ranker.default(self._parameters(""), view, now_ms) if row is None else next(lists)
 
     def interests(self, users: Sequence[int]) -> npt.NDArray[np.float32]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.interactions import Asking
+from models.ranking import RankingParameters
 from streams.datasets.log import Entry
 from streams.errors import ConfigurationError
 from streams.evaluation.driving import answers
@@ -139,6 +140,17 @@ def test_users_without_events_get_the_default_list() -> None:
     popular = live.catalogue.popularity[first]
     assert (np.diff(popular) <= 0).all()
     assert not set(second.tolist()) & set(log.interactions.items[log.interactions.users == 0].tolist())
+
+
+def test_new_users_are_asked_for_at_their_own_time() -> None:
+    """Where segments count, each of them gets what is popular in the part of the day in which the question is put."""
+    log = log_of(*(entry(f"u{half}", ("night", "day")[half % 2], half * 43_200) for half in range(8)))
+    live = Live(SETTINGS.model_copy(update={"day_parts": 2}), [*log.users, "new"], log.items)
+    live.rank_by(RankingParameters(segment=1.0))
+    live.learn(log.interactions)
+    last = log.interactions.at(slice(6, 8))
+    new = Asking(np.full(2, len(log.users), np.int32), np.full(2, -1, np.int32), last.ts_ms)
+    assert last.items.tolist() == live.recommend(new, 1, exclude_seen=True)[:, 0].tolist()
 
 
 def test_answers_stand_in_the_order_of_the_questions() -> None:
