@@ -55,6 +55,19 @@ def test_signals_are_as_of_the_newest_event() -> None:
     assert popularity.state(ROW + 1) == popularity.state(5_000) == ItemDemand({}, {})
 
 
+@pytest.mark.parametrize("day_parts", [0, 2])
+def test_other_parts_of_the_day_are_counted_anew(day_parts: int) -> None:
+    """With another setting than the record's, what was counted in parts is void, and the whole stays."""
+    before = Popularity(14 * 86_400.0, day_parts=3)
+    count(before, NOW_MS, 5.0)
+    after = Popularity(14 * 86_400.0, day_parts=day_parts)
+    after.restore(ROW, decode_signal_state(encode_signal_state(before.state(ROW))))
+    assert before.value(before.state(ROW), NOW_MS) == after.value(after.state(ROW), NOW_MS)
+    assert (0.0,) * day_parts == after.in_segments(after.state(ROW), NOW_MS)
+    count(after, NOW_MS, 1.0)
+    assert pytest.approx(float(day_parts > 0)) == sum(after.in_segments(after.state(ROW), NOW_MS))
+
+
 def test_dislikes_and_impressions_are_no_demand() -> None:
     """They weigh nothing, whatever the interest weights say."""
     weights = demand_weights(Settings())
