@@ -104,9 +104,14 @@ def begin(
     for candidate in range(count):
         standing.brands[candidate] = 0
         standing.categories[candidate] = 0
-        price = np.float64(attributes.prices[rows[candidate]])
-        # NaN is never greater.
-        standing.far[candidate] = price > 0.0 and abs(math.log(price) - middle) > PRICE_BAND
+        standing.far[candidate] = is_far(attributes.prices[rows[candidate]], middle)
+
+
+@compiled
+def is_far(price: np.float32, middle: float) -> bool:
+    """Whether a price is far from one whose logarithm is `middle`; where either is not known, it is not."""
+    # NaN is never greater.
+    return bool(price > 0.0 and abs(math.log(np.float64(price)) - middle) > PRICE_BAND)
 
 
 @compiled

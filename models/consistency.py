@@ -88,6 +88,9 @@ class Previous(NamedTuple):
         (n,) int64, time of the user's newest event when the list was made; any for users without a list.
     moved
         (n,) bool, whether events came since.
+    explored
+        (n, 2) int64, the rank of the exploration slot and the propensity of what stands there, in steps, negative where
+        it was not drawn; zeros where all of the list was certain. See `models.exploration`.
 
     """
 
@@ -96,6 +99,7 @@ class Previous(NamedTuple):
     price_marks: npt.NDArray[np.uint16]
     made_ms: Ints
     moved: Flags
+    explored: Ints
 
 
 def no_previous(users: int) -> Previous:
@@ -103,7 +107,7 @@ def no_previous(users: int) -> Previous:
     nothing = (users, 0)
     return Previous(
         np.zeros(nothing, np.int32), np.zeros(nothing, np.int64), np.zeros(nothing, np.uint16),
-        np.zeros(users, np.int64), np.ones(users, np.bool_),
+        np.zeros(users, np.int64), np.ones(users, np.bool_), np.zeros((users, 2), np.int64),
     )  # fmt: skip
 
 
@@ -116,6 +120,7 @@ def joined(parts: Sequence[Previous]) -> Previous:
         np.concatenate([_longer(part.price_marks, longest, 0) for part in parts]),
         np.concatenate([part.made_ms for part in parts]),
         np.concatenate([part.moved for part in parts]),
+        np.concatenate([part.explored for part in parts]),
     )
 
 

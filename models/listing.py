@@ -9,7 +9,7 @@ What a user's list becomes depends on that user and the items alone, not on who 
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from models.caps import Attributes
 from models.compiled import compiled
 from models.contenders import Rows
 from models.events import Events, Weighing
+from models.exploration import Explored, Met, explore, is_asked, let_go
 from models.leaders import (
     Demand,
     Leaders,
@@ -53,7 +54,7 @@ from models.prices import Prices, attribute_prices, prices_of, suits, untold, wa
 from models.ranking import SCORE_STEP, Barred, Floats, Top, Weights, queries
 from models.reasons import Groups, Reasons, contribute, dot, explain, group, no_groups, no_reasons
 from models.reranking import Pool, Promotions, Tastes, is_plain, put_forward, rerank
-from models.scan import exact_top
+from models.scan import exact_top, of_few
 from models.scorer import SILENT, Heard, Scorer, hear, listen, says
 from models.segments import NO_SEGMENTS, Segments, favourites, prior, segments
 from models.users import Owned, Users
@@ -92,6 +93,8 @@ class Lists(NamedTuple):
         `TRENDING`, or `CATEGORY`.
     reasons
         The events behind each item.
+    explored
+        Where the items stand that exploration put there, and how likely that was; None where nobody asked for any.
 
     """
 
@@ -99,6 +102,7 @@ class Lists(NamedTuple):
     steps: npt.NDArray[np.int64]
     sources: npt.NDArray[np.uint8]
     reasons: Reasons
+    explored: Explored | None = None
 
 
 class _Users(NamedTuple):
@@ -147,8 +151,8 @@ class _Found(NamedTuple):
 
 
 def make_lists(
-    users: Users, table: Rows, related: Related, rising: Floats, attributes: Attributes, promotions: Promotions,
-    size: int, weighing: Weighing, scratch: Scratch, spare: int = 0,
+    users: Users, table: Rows, met: Met, related: Related, rising: Floats, attributes: Attributes,
+    promotions: Promotions, size: int, weighing: Weighing, scratch: Scratch, spare: int = 0,
     scorer: Scorer = SILENT, of_segments: Floats = NO_SEGMENTS,
 ) -> Lists:  # fmt: skip
     """
@@ -156,6 +160,8 @@ def make_lists(
 
     Parameters
     ----------
+    met
+        How often items were met.
     rising
         (items,) float32 in 0..1, how much demand rises.
     attributes, promotions
@@ -169,34 +175,26 @@ def make_lists(
 
     """
     count, rows = len(users.parameters), len(table.order)
+    if explores := is_asked(users):
+        users = users._replace(previous=let_go(users.previous))
     weights = Weights.of(users.parameters)
     short, long, negative = users.interests
     stamp = scratch.stamp(rows, count)
     room = scratch.arrays
     barred = barred_items(users, weights, rows, room.bought, stamp)
     whole, spoken = size + spare, size + max(spare, _SPARE)
-    top = exact_top(queries(short, long, negative, weights.vectors), table, spoken, barred)
-    medoids = find_medoids(users.owned, weights.interests, table.vectors, table.order)
-    asked = _Users(
-        users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices,
-        weights.half_lives_events, weights.exclude_seen, weights.trending,
-        weights.category, medoids, weights.interests, hear(scorer, weights.network),
-        prices_of(weights.price, attributes.prices, users.events),
-        segments(weights.segment, users.owned.masses, users.owned.ends, users.now_ms, of_segments),
-    )  # fmt: skip
+    wanted = queries(short, long, negative, weights.vectors)
+    top = exact_top(wanted, table, spoken, barred)
+    asked = _asked(users, weights, table, attributes, of_segments, scorer)
     demand = Demand(rising, _leaders(weights, table, attributes))
     also, width = _trending(weights, table, rising), whole
-    near = near_medoids(medoids, table, barred, spoken)
+    near = near_medoids(asked.medoids, table, barred, spoken)
     also = np.concatenate([also, near, favourites(asked.segments, table.usable, table.order)], axis=1)
     if not (plain := is_plain(users.parameters, promotions, users.previous)):
         # What stood on the list before and what is put forward may be listed wherever the ranking has it.
         also = np.concatenate([also, users.previous.rows, np.tile(put_forward(promotions), (count, 1))], axis=1)
         width = top.columns.shape[1] + spoken * (1 + bool(len(demand.leaders.items))) + also.shape[1]
-    shape = (count, width)
-    found = _Found(
-        np.full(shape, -1, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.uint8), np.zeros(shape),
-        np.zeros((count, VOICES + 4)), np.zeros(spoken, np.int64), np.zeros(spoken),
-    )  # fmt: skip
+    found = _nothing_found(count, width, spoken)
     reasons = no_reasons(count, whole)
     profile = no_profile()
     _choose(asked, table, demand, related, weighing, barred, top, also, stamp, room, profile, found)
@@ -207,8 +205,70 @@ def make_lists(
             pool, users.previous, tastes, promotions, attributes, table.vectors, users.parameters, size, spare
         )  # fmt: skip
         found = _at(found, order.places)
+    explored = None
+    if explores:
+        explored = explore(
+            users, wanted.interest, table, met, barred, found.items, size, attributes, promotions, weighing,
+            room.barred, scratch.stamp(rows, count),
+        )  # fmt: skip
+        _put(
+            explored, users, table, demand, related, attributes, weighing, barred, scratch, of_segments, scorer, found
+        )  # fmt: skip
     _explain(asked, table, demand.leaders, related, weighing, room, profile, found, no_groups(whole), reasons)
-    return Lists(found.items, found.steps, found.sources, reasons)
+    return Lists(found.items, found.steps, found.sources, reasons, explored)
+
+
+def _asked(
+    users: Users, weights: Weights, table: Rows, attributes: Attributes, of_segments: Floats, scorer: Scorer
+) -> _Users:  # fmt: skip
+    medoids = find_medoids(users.owned, weights.interests, table.vectors, table.order)
+    return _Users(
+        users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices,
+        weights.half_lives_events, weights.exclude_seen, weights.trending,
+        weights.category, medoids, weights.interests, hear(scorer, weights.network),
+        prices_of(weights.price, attributes.prices, users.events),
+        segments(weights.segment, users.owned.masses, users.owned.ends, users.now_ms, of_segments),
+    )  # fmt: skip
+
+
+def _nothing_found(count: int, width: int, spoken: int) -> _Found:
+    shape = (count, width)
+    return _Found(
+        np.full(shape, -1, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.uint8), np.zeros(shape),
+        np.zeros((count, VOICES + 4)), np.zeros(spoken, np.int64), np.zeros(spoken),
+    )  # fmt: skip
+
+
+def _put(
+    explored: Explored, users: Users, table: Rows, demand: Demand, related: Related, attributes: Attributes,
+    weighing: Weighing, barred: Barred, scratch: Scratch, of_segments: Floats, scorer: Scorer, found: _Found,
+) -> None:  # fmt: skip
+    """Put explored items into their slots, with the scores that they have like any other candidate."""
+    there = found.items[np.arange(len(explored.items)), explored.slots]
+    who = np.flatnonzero((explored.items >= 0) & (explored.items != there))
+    if not len(who):
+        return
+    some, items, mine = users.only(who), explored.items[who].reshape(-1, 1), of_few(barred, who)
+    assert mine is not None
+    asked = _asked(some, Weights.of(some.parameters), table, attributes, of_segments, scorer)
+    # Room for what a list of its own begins with: the item most is said of, a leader, and this one.
+    scored = _nothing_found(len(who), 3, 1)
+    none = Top(np.empty((len(who), 0), np.int64), np.empty((len(who), 0), np.int64))
+    stamp = scratch.stamp(len(table.order), len(who))
+    _choose(
+        asked, table, demand, related, weighing, mine, none, items, stamp, scratch.arrays, no_profile(), scored
+    )  # fmt: skip
+    scored = _at(scored, (scored.items == items).argmax(axis=1)[:, None])
+    slots = explored.slots[who]
+    # What stood by gives its place to what stood in the slot.
+    users_at, places = np.nonzero(found.items[who] == items)
+    columns: tuple[tuple[npt.NDArray[Any], npt.NDArray[Any]], ...] = (
+        (found.items, scored.items), (found.steps, scored.steps), (found.sources, scored.sources),
+        (found.liked, scored.liked),
+    )  # fmt: skip
+    for column, of_drawn in columns:
+        column[who[users_at], places] = column[who[users_at], slots[users_at]]
+        column[who, slots] = of_drawn[:, 0]
 
 
 def _at(found: _Found, places: npt.NDArray[np.int64]) -> _Found:

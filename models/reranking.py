@@ -32,7 +32,7 @@ _MAX_BOOSTED: Final = 64
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankParameters:
     """
-    What is made of a ranked pool; 0 is off everywhere.
+    What is made of a ranked pool; 0 is off wherever it may be.
 
     Attributes
     ----------
@@ -49,6 +49,9 @@ class RerankParameters:
         Least share of a list's items whose price is near to the user's, 0..1.
     steadiness
         How much a list keeps of the one before it, 0..1; see `models.consistency`.
+    explore, explore_slot
+        Probability that a slot of the list is given to a fresh item, 0..1, and which slot that is: the first is 1, and
+        shorter lists have it at their end. See `models.exploration`.
 
     Raises
     ------
@@ -65,14 +68,18 @@ class RerankParameters:
     category_cap: float = 0.0
     price_share: float = 0.0
     steadiness: float = 0.0
+    explore: float = 0.0
+    explore_slot: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("mmr", "dpp", "calibration", "price_share", "steadiness"):
+        for name in ("mmr", "dpp", "calibration", "price_share", "steadiness", "explore"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name):g}")
         for name in ("diversity_window", "brand_cap", "category_cap"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+        if not self.explore_slot >= 1:
+            raise ValueError(f"explore_slot must be 1 or more, not {self.explore_slot:g}")
 
 
 class Pool(NamedTuple):
@@ -222,7 +229,7 @@ def rerank(
 
     """
     users, candidates = pool.rows.shape
-    aims = _aims(parameters, size)
+    aims = aims_of(parameters, size)
     held = consistency.controls(np.array([one.steadiness for one in parameters]), size)
     aims.plain[:] &= not _promotes(promotions)
     aims.plain[consistency.unmoved(previous)] = False
@@ -232,7 +239,7 @@ def rerank(
     return order
 
 
-def _aims(parameters: Sequence[RerankParameters], size: int) -> Aims:
+def aims_of(parameters: Sequence[RerankParameters], size: int) -> Aims:
     """Return parameters as columns."""
     table = np.array(
         [

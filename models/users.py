@@ -80,6 +80,8 @@ class Users(NamedTuple):
         One for each user.
     previous
         The lists they had before, where these are to be held on to.
+    keys
+        (n,) uint64 that stand for the users: the same user reads the same everywhere. 0 for nobody.
 
     """
 
@@ -90,6 +92,33 @@ class Users(NamedTuple):
     now_ms: Ints
     parameters: Sequence[RankingParameters]
     previous: Previous
+    keys: npt.NDArray[np.uint64]
+
+    def only(self, chosen: Ints) -> Users:
+        """Return some (m,) of the users."""
+        events, owned, excluded, before = self.events, self.owned, self.excluded, self.previous
+        of_events, of_owned, of_excluded = (_places(part.ends, chosen) for part in (events, owned, excluded))
+        return Users(
+            np.ascontiguousarray(self.interests[:, chosen]),
+            Events(
+                events.items[of_events], events.kinds[of_events], events.ts_ms[of_events],
+                _sizes(events.ends, chosen).cumsum(),
+            ),
+            Owned(
+                owned.items[of_owned], owned.masses[of_owned], owned.bought[of_owned],
+                _sizes(owned.ends, chosen).cumsum(),
+            ),
+            Excluded(
+                excluded.items[of_excluded], excluded.ts_ms[of_excluded], _sizes(excluded.ends, chosen).cumsum()
+            ),
+            self.now_ms[chosen],
+            [self.parameters[user] for user in chosen.tolist()],
+            Previous(
+                before.rows[chosen], before.since_ms[chosen], before.price_marks[chosen], before.made_ms[chosen],
+                before.moved[chosen], before.explored[chosen],
+            ),
+            self.keys[chosen],
+        )  # fmt: skip
 
 
 def nobody(dim: int, parameters: RankingParameters, now_ms: int = 0) -> Users:
@@ -104,6 +133,7 @@ def nobody(dim: int, parameters: RankingParameters, now_ms: int = 0) -> Users:
         end + now_ms,
         [parameters],
         no_previous(1),
+        np.zeros(1, np.uint64),
     )
 
 
@@ -143,6 +173,7 @@ def joined(parts: Sequence[Users]) -> Users:
         np.concatenate([part.now_ms for part in parts]),
         [parameters for part in parts for parameters in part.parameters],
         consistency.joined([part.previous for part in parts]),
+        np.concatenate([part.keys for part in parts]),
     )
 
 
@@ -150,3 +181,15 @@ def _ends(parts: Sequence[Ints]) -> Ints:
     """Return ends of parts that stand one behind another."""
     before = np.cumsum([0, *(part[-1] if len(part) else 0 for part in parts[:-1])])
     return np.concatenate([part + start for part, start in zip(parts, before, strict=True)])
+
+
+def _sizes(ends: Ints, chosen: Ints) -> Ints:
+    """Return how much stands at each of the chosen (m,)."""
+    return np.diff(ends, prepend=0)[chosen]
+
+
+def _places(ends: Ints, chosen: Ints) -> Ints:
+    """Return where all stands that stands at the chosen, one behind the other."""
+    sizes = _sizes(ends, chosen)
+    behind = np.cumsum(sizes)
+    return np.repeat(ends[chosen] - behind, sizes) + np.arange(int(sizes.sum()))

@@ -35,14 +35,21 @@ class Demand:
         Segments whose masses are told apart; see `models.segments`.
 
     >>> demand = Demand(2, half_life_ms=1_000.0)
-    >>> demand.set([0, 1], masses=[4.0, 4.0], trends=[0.5, 3.0], ref_ts_ms=[0, 1_000])
+    >>> demand.set([0, 1], masses=[4.0, 4.0], trends=[0.5, 3.0], ref_ts_ms=[0, 1_000], events=[4, 7])
     >>> demand.popularity.tolist()
     [0.5, 1.0]
     >>> demand.rising.tolist()
     [0.0, 1.0]
+
+    Attributes
+    ----------
+    events
+        (capacity,) int64, events counted of each row in all.
+
     """
 
     def __init__(self, capacity: int, half_life_ms: float, segments: int = 0) -> None:
+        self.events = np.zeros(capacity, np.int64)
         # log2(mass) + ref / half-life compares masses of different times without a clock: both decay alike.
         self._demand = np.full(capacity, -np.inf, np.float64)
         # The same of trends, quotients of a short and a long mass: they lose as many powers of two as these differ by.
@@ -80,10 +87,11 @@ class Demand:
 
     def set(
         self, rows: npt.ArrayLike, masses: npt.ArrayLike, trends: npt.ArrayLike, ref_ts_ms: npt.ArrayLike,
+        events: npt.ArrayLike,
         in_segments: Sequence[Sequence[float]] = (),
     ) -> None:  # fmt: skip
         """
-        Take the masses (n,) and trends (n,) of rows (n,) as they were at times (n,); the last told of a row counts.
+        Take the masses (n,), trends (n,) and events (n,) of rows (n,) as of times (n,); the last told of a row counts.
 
         Parameters
         ----------
@@ -97,6 +105,7 @@ class Demand:
 
         """
         at, times_ms = np.asarray(rows), np.asarray(ref_ts_ms, np.float64)
+        self.events[at] = events
         self._demand[at] = _log2(masses) + times_ms / self._half_life_ms
         self._trend[at] = _log2(trends) + times_ms * self._trend_decay_per_ms
         if count := self._in_segments.shape[1]:
@@ -109,6 +118,7 @@ class Demand:
     def grow(self, capacity: int) -> None:
         """Make room for more rows."""
         more = capacity - len(self._demand)
+        self.events = np.append(self.events, np.zeros(more, np.int64))
         self._demand = np.append(self._demand, np.full(more, -np.inf))
         self._trend = np.append(self._trend, np.full(more, -np.inf))
         nothing = np.full((more, self._in_segments.shape[1]), -np.inf)

@@ -168,6 +168,7 @@ class Catalogue:
             self.popularity[:count],
             self.rising[:count],
             self._demand.of_segments[:count],
+            self._demand.events[:count],
             Related(self.neighbours.family, self.followers.family, self._demand.damping),
             self.attributes.first(count),
             self.offer.open[:count],
@@ -294,6 +295,7 @@ class Catalogue:
             [signals.popularity for signals in told],
             [signals.trend for signals in told],
             [signals.ref_ts for signals in told],
+            [signals.events for signals in told],
             [signals.in_segments for signals in told],
         )
         self.revision += 1

@@ -37,6 +37,8 @@ class View(NamedTuple):
         (rows,) float32 in 0..1, how much demand rises; see `streams.catalogue.demand.Demand`.
     of_segments
         (rows, segments) float32 in 0..1, popularity in each segment; without a column where none are told apart.
+    events
+        (rows,) int64, how many events were counted of each; changes in place as vectors do.
     related
         What speaks for items through others; changes in place as vectors do.
     attributes
@@ -60,6 +62,7 @@ class View(NamedTuple):
     popularity: Floats
     rising: Floats
     of_segments: Floats
+    events: npt.NDArray[np.int64]
     related: Related
     attributes: Attributes
     offered: npt.NDArray[np.bool_]

@@ -91,7 +91,7 @@ class Setting:
         """Return the lists that users have."""
         return Previous(
             self.items[users], self._since_ms[users], np.zeros((len(users), SIZE), np.uint16), self._made_ms[users],
-            np.full(len(users), moved),
+            np.full(len(users), moved), np.zeros((len(users), 2), np.int64),
         )  # fmt: skip
 
     def answer(self, users: Int64, targets: Int32) -> None:

@@ -66,6 +66,8 @@ class Head(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=T
         ms before `generated_at`; `newest` is 0 for a list of version 2.
     price_marks
         u16 each, little endian; empty where no price was known.
+    explored
+        Only written for lists that are not certain: rank of the exploration slot, and propensity.
 
     """
 
@@ -76,6 +78,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     newest: int = 0
     events: int = 0
     price_marks: bytes = b""
+    explored: tuple[int, int] = (0, 0)
 
 
 class Margin(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -235,7 +238,8 @@ def encode_head(last: LastList | None) -> bytes:
     made_ms = last.generated_at_ms
     ids, since = [item_id for item_id, _ in last.items], [made_ms - since_ms for _, since_ms in last.items]
     marks = struct.pack(f"<{len(last.price_marks)}H", *last.price_marks) if any(last.price_marks) else b""
-    return _ENCODER.encode(Head(last.version, made_ms, ids, since, made_ms - last.newest_ms, last.events, marks))
+    head = (last.version, made_ms, ids, since, made_ms - last.newest_ms, last.events, marks)
+    return _ENCODER.encode((*head, last.explored) if last.explored[0] else head)
 
 
 def decode_head(head: bytes) -> LastList | None:
@@ -246,7 +250,7 @@ def decode_head(head: bytes) -> LastList | None:
     made_ms = read.generated_at
     items = tuple(zip(read.ids, [made_ms - ago for ago in read.since], strict=True))
     marks = struct.unpack(f"<{len(read.price_marks) // 2}H", read.price_marks)
-    return LastList(read.version, made_ms, items, made_ms - read.newest, read.events, marks)
+    return LastList(read.version, made_ms, items, made_ms - read.newest, read.events, marks, read.explored)
 
 
 def read_head(head: bytes) -> Head:

@@ -41,5 +41,7 @@ def previous_lists(slab: Slab, rows: Int64, wanted: Bool) -> Previous:
     made_ms[asked], newest[asked], events[asked] = np.array(
         [(one.generated_at, one.newest, one.events) for one in lists], np.int64
     ).T
+    explored = np.zeros((len(rows), 2), np.int64)
+    explored[asked] = [one.explored for one in lists]
     interactions = slab.store.users["counts"][rows, :IMPRESSION].sum(axis=1)
-    return Previous(items, made_ms[:, None] - ago, marks, made_ms - newest, interactions != events)
+    return Previous(items, made_ms[:, None] - ago, marks, made_ms - newest, interactions != events, explored)

@@ -69,6 +69,8 @@ class LastList(NamedTuple):
         Interactions applied until then: more of them, and the list is to follow.
     price_marks
         Of each item, see `streams.catalogue.attributes`; empty where no price was known.
+    explored
+        Rank of the exploration slot and propensity of what stands there, see `models.consistency.Previous`.
 
     """
 
@@ -78,6 +80,7 @@ class LastList(NamedTuple):
     newest_ms: int
     events: int
     price_marks: tuple[int, ...]
+    explored: tuple[int, int] = (0, 0)
 
 
 @final

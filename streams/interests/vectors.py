@@ -49,7 +49,10 @@ class InterestVectors:
         if without_event is not None:
             wanted |= np.array(without_event, np.bool_)
         before = previous_lists(slab, rows, wanted)
-        return Users(interests, events, owned, slab.excluded_items(rows), newest_ts_ms(events), parameters, before)
+        keys = slab.store.users["user_hash"][rows]
+        return Users(
+            interests, events, owned, slab.excluded_items(rows), newest_ts_ms(events), parameters, before, keys
+        )  # fmt: skip
 
     def gather(self, rows: Int64) -> Float32:
         """Return (3, n, dim): short, long and negative of n rows, as of each user's newest interaction."""

@@ -57,6 +57,7 @@ class Made(NamedTuple):
     generated_at_ms: int
     item_ids: Sequence[str]
     price_marks: tuple[int, ...]
+    explored: tuple[int, int]
     value: bytes
 
 
@@ -158,7 +159,9 @@ class Jobs:
             trigger=job.cause.trigger(job.partition.partition),
             events_applied=job.events_applied,
         )
-        return Made(job, at, generated_at_ms, ranked.item_ids, ranked.price_marks, recommendation.encode())
+        return Made(
+            job, at, generated_at_ms, ranked.item_ids, ranked.price_marks, ranked.explored, recommendation.encode()
+        )  # fmt: skip
 
     @property
     def _model(self) -> str:

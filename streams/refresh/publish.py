@@ -346,8 +346,8 @@ class Publisher:
             last = slab.last_list(row)
             job, before = one.job, dict(last.items) if last else {}
             items = tuple([(item_id, before.get(item_id, job.event_ts_ms)) for item_id in one.item_ids])
-            made = (job.version, one.generated_at_ms, items, job.event_ts_ms, job.interactions, one.price_marks)
-            slab.serve(row, LastList(*made))
+            made = (job.version, one.generated_at_ms, items, job.event_ts_ms, job.interactions)
+            slab.serve(row, LastList(*made, one.price_marks, one.explored))
         return [one for one, _ in known]
 
     # Default lists

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from models.contenders import Rows
 from models.events import Weighing
+from models.exploration import CERTAIN, Met
 from models.listing import STEPS, Lists, make_lists
 from models.neighbours import Scratch
 from models.ranking import RankingParameters
@@ -25,7 +26,7 @@ from streams.catalogue.view import View
 from streams.refresh.scoring import Scoring
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.events import TYPE_CODES
-from streams.wire.ranked_items import BOOSTED, PINNED, ItemsWriter, Places
+from streams.wire.ranked_items import BOOSTED, EXPLORED, PINNED, ItemsWriter, Places
 from streams.wire.recommendations import RankedItem
 
 _NOTHING_LIKED = frozenset({TYPE_CODES["dislikes"], TYPE_CODES["impressions"]})
@@ -43,12 +44,15 @@ class Ranked(NamedTuple):
         The places as they stand in a published list: see `RankedItem`.
     price_marks
         Of the items; empty where no price is known.
+    explored
+        Rank of the exploration slot and propensity of what stands there, see `models.consistency.Previous`.
 
     """
 
     item_ids: tuple[str, ...]
     items_json: bytes
     price_marks: tuple[int, ...]
+    explored: tuple[int, int] = (0, 0)
 
     @property
     def items(self) -> tuple[RankedItem, ...]:
@@ -133,13 +137,15 @@ class Ranker:
             users = users._replace(interests=np.zeros((3, len(users.parameters), dim), np.float32))
         table = Rows(view.vectors, view.coded, view.popularity, view.offered, view.order)
         lists = make_lists(
-            users, table, view.related, view.rising, view.attributes, view.promotions, self._size, self._weighing,
-            self._scratch, self._spare, self.scoring.of(view.fingerprint, dim),
+            users, table, Met(view.events, *view.names), view.related, view.rising, view.attributes, view.promotions,
+            self._size, self._weighing, self._scratch, self._spare, self.scoring.of(view.fingerprint, dim),
             view.of_segments,
         )  # fmt: skip
         _tell_promoted(lists, view.promotions, self._size)
-        reasons = lists.reasons
-        places = Places(lists.items, lists.steps, lists.sources, reasons.items, reasons.kinds, reasons.shares)
+        propensities, reasons = _tell_explored(lists), lists.reasons
+        places = Places(
+            lists.items, lists.steps, lists.sources, propensities, reasons.items, reasons.kinds, reasons.shares
+        )
         marks = view.attributes.price_marks
         return self._write(places, marks[lists.items] if len(marks) else np.zeros(lists.items.shape, np.uint16), view)
 
@@ -160,6 +166,11 @@ class Ranker:
             Ranked(tuple([ids[item] for item in items[:size]]), items_json, tuple(marked[:size]))
             for items, items_json, size, marked in zip(listed.tolist(), written, sizes, prices, strict=True)
         ]
+        drawn = (places.propensities[:, : self._size] < CERTAIN) & (listed >= 0)
+        for user in np.flatnonzero(drawn.any(axis=1)).tolist():
+            slot = int(drawn[user].argmax())
+            told = int(places.propensities[user, slot]) * (1 if places.sources[user, slot] == EXPLORED else -1)
+            lists[user] = lists[user]._replace(explored=(slot + 1, told))
         return Ranking(lists, places, price_marks)
 
 
@@ -178,3 +189,14 @@ def _tell_promoted(lists: Lists, promotions: Promotions, size: int) -> None:
     if len(pinned := promotions.pinned[:size]):
         first = lists.items[:, : len(pinned)]
         lists.sources[:, : len(pinned)][(first >= 0) & (first == pinned)] = PINNED
+
+
+def _tell_explored(lists: Lists) -> npt.NDArray[np.int64]:
+    """Name exploration as the source of items that stand where they do by it; return all propensities, see `Places`."""
+    propensities = np.full(lists.items.shape, CERTAIN, np.int64)
+    if (explored := lists.explored) is not None:
+        who = np.flatnonzero(explored.slots >= 0)
+        propensities[who, explored.slots[who]] = explored.propensities[who]
+        put = np.flatnonzero(explored.items >= 0)
+        lists.sources[put, explored.slots[put]] = EXPLORED
+    return propensities

@@ -80,7 +80,7 @@ class _Columns(NamedTuple):
 def _no_lists(capacity: int, width: int) -> _Columns:
     shape, reasons = (capacity, width), (capacity, width, MAX_REASONS)
     places = Places(
-        np.full(shape, -1, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.uint8),
+        np.full(shape, -1, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.uint8), np.zeros(shape, np.int64),
         np.zeros(reasons, np.int32), np.zeros(reasons, np.uint8), np.zeros(reasons, np.int64),
     )  # fmt: skip
     numbers = np.zeros((2, capacity), np.int64)
@@ -133,7 +133,7 @@ class Shelf(Generic[P]):
         origins: Sequence[Origin],
     ) -> None:
         """Put the lists of n users here, in place of those before; columns are (n, k, ...)."""
-        self._make_room(sum(user_id not in self._slots for user_id in user_ids))
+        self._make_room(user_ids)
         slots = [self._slot(user_id) for user_id in user_ids]
         columns = self._columns
         _put(columns.places, slots, places)
@@ -204,13 +204,15 @@ class Shelf(Generic[P]):
             self._slots[user_id] = slot
         return slot
 
-    def _make_room(self, coming: int) -> None:
+    def _make_room(self, user_ids: Sequence[str]) -> None:
         """Let the lists of users who were active longest ago leave when there are too many, and grow up to then."""
-        excess = len(self._slots) + coming - self._most
-        if excess > 0 and self._slots:
+        coming = sum(user_id not in self._slots for user_id in user_ids)
+        # Who leaves may be one of those who come.
+        while (excess := len(self._slots) + coming - self._most) > 0 and self._slots:
             leaving = min(max(excess, self._most // _LEAVE_SHARE), len(self._slots))
             for user_id in self.latest_first(self._slots)[-leaving:]:
                 self.drop(user_id)
+            coming = sum(user_id not in self._slots for user_id in user_ids)
         needed = len(self._user_ids) + max(coming - len(self._free), 0)
         if needed > (have := len(self._columns.versions)):
             before, after = self._columns, _no_lists(max(2 * have, needed), self._width)

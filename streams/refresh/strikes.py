@@ -9,7 +9,9 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from models.exploration import CERTAIN
 from streams.refresh.shelf import Shelf, Shelved
+from streams.wire.ranked_items import EXPLORED
 
 P = TypeVar("P")
 
@@ -23,7 +25,8 @@ class Struck(NamedTuple, Generic[P]):
     user_ids, shelved
         Users, and their lists as they are on the shelf.
     lost
-        Users whose list left the shelf while they waited.
+        Users whose list is to be ranked again: it left the shelf while they waited; or an item was drawn for it, beside
+        which what stands by may break a cap; or its exploration slot is struck, which only ranking can fill.
 
     """
 
@@ -75,5 +78,10 @@ class Strikes(Generic[P]):
         lost = [(partition, user_id) for user_id, partition in taken if user_id not in self._shelf]
         shelved = self._shelf.get(user_ids)
         listed = shelved.places.items[:, : self._shelf.size]
-        held = np.flatnonzero(((listed >= 0) & ~is_open[listed]).any(axis=1))
+        closed = (listed >= 0) & ~is_open[listed]
+        struck = closed.any(axis=1)
+        drawn = (shelved.places.sources == EXPLORED).any(axis=1)
+        again = struck & (drawn | (closed & (shelved.places.propensities[:, : self._shelf.size] < CERTAIN)).any(axis=1))
+        lost += [(self._shelf.partition(user_ids[place]), user_ids[place]) for place in np.flatnonzero(again).tolist()]
+        held = np.flatnonzero(struck & ~again)
         return Struck([user_ids[place] for place in held.tolist()], shelved.only(held), lost)

@@ -29,7 +29,9 @@ def warm() -> None:
     settings, view = Settings(), catalogue.view()
     ranker = Ranker(catalogue, settings, settings.spare_items)
     ranker.default()
-    everything = RankingParameters(steadiness=1.0, segment=1.0, trending=1.0, category=1.0, price=1.0, interests=1.0)
+    everything = RankingParameters(
+        steadiness=1.0, segment=1.0, trending=1.0, category=1.0, price=1.0, interests=1.0, explore=1.0
+    )
     ranking = ranker.make(nobody(catalogue.dim, everything), view)
     ranker.strike(ranking.places, ranking.price_marks, view)
 

@@ -24,16 +24,19 @@ UInt8 = npt.NDArray[np.uint8]
 #: What carries an item: the user's interest, its popularity, nothing but that there was room, what goes with the items
 #: of the newest events, what follows them in sessions, that the user comes back to it, what goes with all of it, demand
 #: that rises, that it leads in a category of the user's; or a rule of the shop: the item's slot, or more than half of
-#: what it is worth.
+#: what it is worth; or exploration.
 SOURCES: Final = (
     "interest", "popular", "catalogue", "neighbours", "followers", "repeat", "history", "trending", "category",
-    "pinned", "boosted",
+    "pinned", "boosted", "explore",
 )  # fmt: skip
 PINNED: Final = SOURCES.index("pinned")
 BOOSTED: Final = SOURCES.index("boosted")
-#: Scores are written with five places behind the point, shares with four.
+EXPLORED: Final = SOURCES.index("explore")
+#: Scores are written with five places behind the point, shares with four, propensities with twelve: one of many
+#: thousand fresh items is less likely than a millionth.
 SCORE_PLACES: Final = 5
 SHARE_PLACES: Final = 4
+PROPENSITY_PLACES: Final = 12
 
 _QUOTE: Final = ord('"')
 _BACKSLASH: Final = ord("\\")
@@ -52,6 +55,8 @@ class Places(NamedTuple):
         (n, k) int64, score times 10^5.
     sources
         (n, k) uint8, index into `SOURCES`.
+    propensities
+        (n, k) int64, probability times 10^12.
     event_items, event_kinds, event_shares
         (n, k, r): row, type code and share times 10^4 of the events behind an item; a share of 0 ends them.
 
@@ -60,6 +65,7 @@ class Places(NamedTuple):
     items: Int32
     scores: Int64
     sources: UInt8
+    propensities: Int64
     event_items: Int32
     event_kinds: UInt8
     event_shares: Int64
@@ -67,8 +73,8 @@ class Places(NamedTuple):
     def only(self, chosen: Sequence[int] | Int64) -> Places:
         """Return some of the lists, copied."""
         return Places(
-            self.items[chosen], self.scores[chosen], self.sources[chosen], self.event_items[chosen],
-            self.event_kinds[chosen], self.event_shares[chosen],
+            self.items[chosen], self.scores[chosen], self.sources[chosen], self.propensities[chosen],
+            self.event_items[chosen], self.event_kinds[chosen], self.event_shares[chosen],
         )  # fmt: skip
 
 
@@ -86,7 +92,7 @@ def _texts(*texts: str) -> _Texts:
 
 _ITEM, _RANK, _SCORE, _SOURCE, _BECAUSE, _PROPENSITY, _EVENT, _TYPE, _SHARE = range(9)
 _WORDS: Final = _texts(
-    '{"item_id":"', '","rank":', ',"score":', ',"source":"', '","because":[', '],"propensity":1.0}',
+    '{"item_id":"', '","rank":', ',"score":', ',"source":"', '","because":[', '],"propensity":',
     '{"item_id":"', '","type":"', '","share":',
 )  # fmt: skip
 _SOURCE_NAMES: Final = _texts(*SOURCES)
@@ -159,6 +165,9 @@ def _write(
             end = _put_text(out, end, words, _BECAUSE)
             end = _put_events(places, user, rank, out, end, pool, at, words, kinds)
             end = _put_text(out, end, words, _PROPENSITY)
+            end = _put_decimal(out, end, places.propensities[user, rank], PROPENSITY_PLACES)
+            out[end] = ord("}")
+            end += 1
         out[end] = ord("]")
         end += 1
         ends[user] = end

@@ -125,7 +125,7 @@ def published(settings: Settings) -> dict[str, bytes]:
 
 def test_published_and_evaluated_lists_are_equal(settings_for: Callable[..., Settings], tmp_path: Path) -> None:
     """
-    Items, scores, sources and reasons of every user's list are the same bytes, with a learned scorer in the scores.
+    All that every user's list says of its items is the same bytes, with a learned scorer and fresh items to explore.
 
     Prices and segments are in them, too. The worker folds the log; then the signals role counts it, fits once and
     publishes; at last the vectors come, all in one step, for which every user is ranked again. So each list is of all
@@ -133,7 +133,7 @@ def test_published_and_evaluated_lists_are_equal(settings_for: Callable[..., Set
     """
     scorer, ranking = tmp_path / "scorer.safetensors", tmp_path / "ranking.json"
     save_scorer(TrainedScorer(random_scorer(4, _DIM), _SPACE.fingerprint), scorer)
-    ranking.write_text('{"ranking": {"network": 0.7, "price": 0.2, "segment": 0.2}}')
+    ranking.write_text('{"ranking": {"network": 0.7, "price": 0.2, "segment": 0.2, "explore": 0.5}}')
     settings = settings_for(
         partitions=1, signals_publish_interval_s=0.2, neighbours_regularisation=5.0, scorer_file=scorer,
         ranking_file=ranking, day_parts=4,
@@ -173,4 +173,4 @@ def test_published_and_evaluated_lists_are_equal(settings_for: Callable[..., Set
     assert live_lists(settings, told) == lists
     assert live_lists(settings.model_copy(update={"scorer_file": None}), told) != lists
     assert {settings.list_size} == {len(msgspec.json.decode(one)) for one in lists.values()}
-    assert {"interest", "neighbours"} <= sources
+    assert {"interest", "neighbours", "explore"} <= sources

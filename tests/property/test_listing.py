@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from models.consistency import no_previous
 from models.contenders import Rows
 from models.events import Events, Weighing
+from models.exploration import Met
 from models.listing import CATEGORY, FIRST_VOICE, INTEREST, POPULAR, ROOM, STEPS, TRENDING, Lists, make_lists
 from models.medoids import INTERESTS
 from models.neighbours import Family, Related, Scratch, damping
@@ -33,6 +34,7 @@ HALF_LIVES_MS = np.array([3.6e6, 8.64e7])
 WEIGHTS = (0.5, 1.0, 3.0, 0.0)
 WEIGHING = Weighing(np.array(WEIGHTS), HALF_LIVES_MS)
 SCRATCH = Scratch()
+MET = Met(np.zeros(ITEMS, np.int64), np.zeros(0, np.uint8), np.zeros(ITEMS + 1, np.int64))
 
 #: Neighbours of an item, at most one less.
 _LINKS = 6
@@ -348,13 +350,14 @@ def listed(case: Case, scorer: Scorer = SILENT) -> Lists:
         end * NOW_MS,
         [case.parameters],
         no_previous(1),
+        np.ones(1, np.uint64),
     )
     table = Rows(case.vectors, quantise(case.vectors), case.popularity, case.usable, np.arange(ITEMS))
     attributes = ItemAttributes().first(ITEMS)._replace(categories=case.categories, prices=case.prices)
     related = Related(family(case.neighbours), family(case.followers), damping(case.popularity))
     return make_lists(
-        users, table, related, case.rising, attributes, nothing_promoted(), ITEMS, WEIGHING, SCRATCH, scorer=scorer,
-        of_segments=case.in_segments,
+        users, table, MET, related, case.rising, attributes, nothing_promoted(), ITEMS, WEIGHING, SCRATCH,
+        scorer=scorer, of_segments=case.in_segments,
     )  # fmt: skip
 
 

@@ -7,12 +7,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.exploration import CERTAIN
 from models.listing import INTEREST, POPULAR, ROOM, STEPS
 from models.reasons import SHARE_STEPS
 from streams.catalogue.ids import ItemIds
 from streams.settings import EVENT_TYPES
 from streams.wire.limits import MAX_ID_BYTES
-from streams.wire.ranked_items import SCORE_PLACES, SHARE_PLACES, SOURCES, ItemsWriter, Places
+from streams.wire.ranked_items import PROPENSITY_PLACES, SCORE_PLACES, SHARE_PLACES, SOURCES, ItemsWriter, Places
 from streams.wire.recommendations import Because, RankedItem
 
 IDS = st.lists(
@@ -41,7 +42,7 @@ def lists(draw: st.DrawFn) -> tuple[ItemIds, list[list[RankedItem]]]:
     )
     places = st.builds(
         RankedItem, item_ids, st.just(0), SCORES.map(lambda step: step / STEPS), st.sampled_from(SOURCES),
-        st.lists(because, max_size=3).map(tuple),
+        st.lists(because, max_size=3).map(tuple), st.integers(0, CERTAIN).map(lambda steps: steps / CERTAIN),
     )  # fmt: skip
     made = draw(st.lists(st.lists(places, max_size=6), max_size=4))
     return names, [[msgspec.structs.replace(one, rank=at) for at, one in enumerate(of, 1)] for of in made]
@@ -51,7 +52,7 @@ def places_of(names: ItemIds, made: list[list[RankedItem]]) -> Places:
     """Return the columns of lists."""
     shape = len(made), 6
     columns = Places(
-        np.full(shape, -1, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.uint8),
+        np.full(shape, -1, np.int32), np.zeros(shape, np.int64), np.zeros(shape, np.uint8), np.zeros(shape, np.int64),
         np.zeros((*shape, 3), np.int32), np.zeros((*shape, 3), np.uint8), np.zeros((*shape, 3), np.int64),
     )  # fmt: skip
     for user, items in enumerate(made):
@@ -59,6 +60,7 @@ def places_of(names: ItemIds, made: list[list[RankedItem]]) -> Places:
             columns.items[user, rank] = names.row(item.item_id)
             columns.scores[user, rank] = round(item.score * STEPS)
             columns.sources[user, rank] = SOURCES.index(item.source)
+            columns.propensities[user, rank] = round(item.propensity * CERTAIN)
             for at, event in enumerate(item.because):
                 columns.event_items[user, rank, at] = names.row(event.item_id)
                 columns.event_kinds[user, rank, at] = EVENT_TYPES.index(event.type)
@@ -87,5 +89,5 @@ def test_more_lists_than_the_buffer_holds() -> None:
 
 def test_the_units_are_those_of_ranking() -> None:
     """Places behind the point and names of sources are those that ranking counts in."""
-    assert (STEPS, SHARE_STEPS) == (10**SCORE_PLACES, 10**SHARE_PLACES)
+    assert (STEPS, SHARE_STEPS, CERTAIN) == (10**SCORE_PLACES, 10**SHARE_PLACES, 10**PROPENSITY_PLACES)
     assert ("interest", "popular", "catalogue") == tuple(SOURCES[code] for code in (INTEREST, POPULAR, ROOM))

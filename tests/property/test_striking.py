@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.exploration import CERTAIN
 from models.reasons import MAX_REASONS
 from models.reranking import Promotions, RerankParameters
 from models.striking import strike
 from streams.refresh.shelf import Origin, Shelf
 from streams.refresh.strikes import Strikes
-from streams.wire.ranked_items import Places
+from streams.wire.ranked_items import EXPLORED, Places
 from streams.wire.recommendations import AsOf
 from tests.support.pools import World, list_before
 
@@ -114,7 +116,7 @@ class Lists:
         items = np.array([self.random.permutation(ITEMS)[: self.width] for _ in users], np.int32)
         shape = (count, self.width)
         places = Places(
-            items, self.random.integers(100, size=shape), np.ones(shape, np.uint8),
+            items, self.random.integers(100, size=shape), np.ones(shape, np.uint8), np.full(shape, CERTAIN),
             np.zeros((*shape, MAX_REASONS), np.int32), np.zeros((*shape, MAX_REASONS), np.uint8),
             np.zeros((*shape, MAX_REASONS), np.int64),
         )  # fmt: skip
@@ -192,6 +194,24 @@ def test_who_is_owed_a_list_is_not_struck() -> None:
     strikes.add(range(ITEMS), ITEMS)
     assert ["v"] == strikes.take(10, is_open, {"u"}).user_ids
     assert 0 == len(strikes)
+
+
+@pytest.mark.parametrize(
+    ("source", "closed", "again"), [(0, 2, True), (0, 1, False), (EXPLORED, 2, True), (EXPLORED, 1, True)]
+)
+def test_what_exploration_drew_is_for_ranking_to_fill(source: int, closed: int, again: bool) -> None:  # noqa: FBT001
+    """Whose exploration slot is struck, or anything from a list for which was drawn, is told; others are struck."""
+    lists = Lists(1, 5, 3, most=100)
+    lists.put(["u"], 1)
+    shelved = lists.shelf.get(["u"])
+    shelved.places.propensities[0, 2], shelved.places.sources[0, 2] = CERTAIN // 2, source
+    lists.shelf.put(["u"], ["u"], shelved.places, shelved.price_marks, [2], shelved.origins)
+    item, is_open = int(shelved.places.items[0, closed]), np.ones(ITEMS, np.bool_)
+    strikes = Strikes(lists.shelf)
+    strikes.add([item], ITEMS)
+    is_open[item] = False
+    found = strikes.take(10, is_open, ())
+    assert (([], [("u", "u")]) if again else (["u"], [])) == (found.user_ids, found.lost)
 
 
 def test_whose_list_left_the_shelf_is_told() -> None:

@@ -74,5 +74,5 @@ def list_before(rows: list[int], *, since_ms: int = NOW_MS - 600_000, moved: boo
     padded = np.array([rows + [-1] * (width - len(rows))], np.int32)
     return Previous(
         padded, np.full((1, width), since_ms, np.int64), np.zeros((1, width), np.uint16),
-        np.array([NOW_MS - 60_000]), np.array([moved]),
+        np.array([NOW_MS - 60_000]), np.array([moved]), np.zeros((1, 2), np.int64),
     )  # fmt: skip

@@ -26,6 +26,7 @@ class Asked(NamedTuple):
     excluded: Iterable[str]
     parameters: RankingParameters
     now_ms: int
+    key: int = 1
 
 
 def users_of(asked: Sequence[Asked], catalogue: Catalogue) -> Users:
@@ -52,6 +53,7 @@ def users_of(asked: Sequence[Asked], catalogue: Catalogue) -> Users:
         np.array([one.now_ms for one in asked], np.int64),
         [one.parameters for one in asked],
         no_previous(len(asked)),
+        np.array([one.key for one in asked], np.uint64),
     )
 
 

@@ -23,7 +23,7 @@ def test_lists_are_those_of_the_heads() -> None:
     slab.fold(batch_of([event_of("clicks", user, "a", START_MS, "e") for user in "uvw"]))
     rows = np.array([slab.row(user) for user in "uvw"], np.int64)
     last = LastList(
-        3, START_MS + 50, (("b", START_MS - 9), ("gone", START_MS), ("c", START_MS)), START_MS, 1, (5, 6, 7)
+        3, START_MS + 50, (("b", START_MS - 9), ("gone", START_MS), ("c", START_MS)), START_MS, 1, (5, 6, 7), (2, -7)
     )
     for user in "uw":
         slab.serve(int(rows["uvw".index(user)]), last)
@@ -32,6 +32,7 @@ def test_lists_are_those_of_the_heads() -> None:
     assert [[rows_of["b"], -2, rows_of["c"]], [-1] * 3, [-1] * 3] == previous.rows.tolist()
     assert [START_MS - 9, START_MS, START_MS] == previous.since_ms[0].tolist()
     assert [5, 6, 7] == previous.price_marks[0].tolist()
+    assert [[2, -7], [0, 0], [0, 0]] == previous.explored.tolist()
     assert [START_MS, 0, 0] == previous.made_ms.tolist()
 
 

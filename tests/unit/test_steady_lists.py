@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.exploration import FRESH_EVENTS, let_go
 from models.ranking import RankingParameters
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.records import NeighboursTold
@@ -23,6 +24,7 @@ START_MS = 1_700_000_000_000
 ITEMS = 200
 SETTINGS = Settings()
 STEADY = RankingParameters(steadiness=0.5)
+EXPLORING = RankingParameters(steadiness=0.5, explore=1.0)
 
 
 def stocked(seed: int = 1) -> Catalogue:
@@ -55,7 +57,7 @@ def serve(slab: Slab, served: Ranked, events: int, newest_ms: int) -> None:
     last = slab.last_list(row)
     since_ms = dict(last.items) if last else {}
     items = tuple((item_id, since_ms.get(item_id, newest_ms)) for item_id in served.item_ids)
-    slab.serve(row, LastList(events, newest_ms, items, newest_ms, events, served.price_marks))
+    slab.serve(row, LastList(events, newest_ms, items, newest_ms, events, served.price_marks, served.explored))
 
 
 def served_once() -> tuple[Catalogue, Slab, Ranked]:
@@ -113,6 +115,70 @@ def test_forced_breaks_change_only_their_places() -> None:
     changed = {slot for slot in range(20) if first.item_ids[slot] != second[slot]}
     assert 2 in changed
     assert changed <= {2, 19}
+
+
+def explored_once() -> tuple[Catalogue, Slab, Ranked]:
+    """Return a shop full of fresh items, its user after one event, and the list with an explored item at rank 10."""
+    catalogue = stocked()
+    slab = Slab(SETTINGS, catalogue)
+    click(slab, 3, 0)
+    first = ranked(slab, catalogue, EXPLORING)
+    serve(slab, first, 1, START_MS)
+    assert first.items[9].source == "explore"
+    return catalogue, slab, first
+
+
+@pytest.mark.parametrize("explore", [1.0, 0.3, 0.0])
+def test_an_explored_item_stays_without_an_event(explore: float) -> None:
+    """The same bytes come again: after a restart, when nothing is fresh any more, and when nobody explores any more."""
+    catalogue, slab, first = explored_once()
+    later = RankingParameters(steadiness=0.5, explore=explore)
+    assert first == ranked(slab, catalogue, later)
+    catalogue.set_signals([ItemSignals(f"i{number}", 0.5, START_MS, 0.0, FRESH_EVENTS) for number in range(ITEMS)])
+    kept = ranked(restored(slab, catalogue), catalogue, later)
+    assert first.item_ids == kept.item_ids
+    assert first.explored == kept.explored
+    assert [(place.propensity, place.source == "explore") for place in first.items] == [
+        (place.propensity, place.source == "explore") for place in kept.items
+    ]
+
+
+@pytest.mark.parametrize("explore", [1e-9, 0.0])
+def test_what_is_left_in_the_slot_stays_without_an_event(explore: float) -> None:
+    """A list into which nothing was drawn goes on saying so, and nothing is drawn into it later."""
+    catalogue = stocked()
+    slab = Slab(SETTINGS, catalogue)
+    click(slab, 3, 0)
+    first = ranked(slab, catalogue, RankingParameters(explore=explore))
+    serve(slab, first, 1, START_MS)
+    kept = ranked(slab, catalogue, EXPLORING)
+    assert first.items_json == kept.items_json
+    assert 1.0 - explore == kept.items[9].propensity
+
+
+def test_an_explored_item_that_may_not_be_listed_leaves_its_slot_alone() -> None:
+    """Another is drawn into its place, and all others stay where they are."""
+    catalogue, slab, first = explored_once()
+    catalogue.upsert_item(Item(first.item_ids[9], in_stock=False))
+    later = ranked(slab, catalogue, EXPLORING)
+    assert first.item_ids[:9] + first.item_ids[10:] == later.item_ids[:9] + later.item_ids[10:]
+    assert "explore" == later.items[9].source
+    assert first.item_ids[9] != later.item_ids[9]
+
+
+def test_no_list_holds_on_to_an_explored_item() -> None:
+    """What was drawn is a newcomer to the next list an event asks for, and nothing else is."""
+    catalogue, slab, first = explored_once()
+    rows = np.array([slab.row("u")], np.int64)
+    still = InterestVectors(slab).users(rows, [EXPLORING]).previous
+    click(slab, 50, 60_000)
+    moved = InterestVectors(slab).users(rows, [EXPLORING]).previous
+    expected = [-2 if place == 9 else catalogue.row(item_id) for place, item_id in enumerate(first.item_ids)]
+    assert [expected] == let_go(moved).rows.tolist()
+    assert still.rows.tolist() == let_go(still).rows.tolist()
+    still.moved[:] = True
+    still.explored[:] = -still.explored
+    assert still.rows.tolist() == let_go(still).rows.tolist()
 
 
 def test_caps_hold_on_lists() -> None:
