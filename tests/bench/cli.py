@@ -164,6 +164,22 @@ def encoder_live(
     finish("encoder-live", "Live items beside a bulk, CPU", rows, {}, json_file, page=page)
 
 
+@app.command("encoder-changes")
+def encoder_changes(
+    *,
+    items: Annotated[int, typer.Option(min=1_000, help="Items of the catalogue.")] = 100_000,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Part of them that changes.")] = 0.01,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of the encoder; 0 takes all cores.")] = 0,
+    json_file: JsonFile = None,
+    page: Page = False,
+) -> None:
+    """What is encoded twice or lost when the encoder is killed, and what when a catalogue is told anew."""
+    from tests.bench.encoder.changes import measure  # noqa: PLC0415 -- so that --help is quick
+
+    rows = measure(items, share, threads)
+    finish("encoder-changes", "A killed encoder, and a catalogue told anew", rows, {}, json_file, page=page)
+
+
 @app.command()
 def latency(
     *,

@@ -11,6 +11,8 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from typer.testing import CliRunner
 
+from models.artifact import ARCHITECTURES
+from models.towers import TAKE_IMAGES
 from streams import metrics
 from streams.cli import app
 from streams.commands.settings import markdown
@@ -140,6 +142,14 @@ def test_settings_named_are_settings() -> None:
     known |= {f"{ENV_PREFIX}{name.upper()}_FILE" for name in SECRETS}
 
     assert set(re.findall(r"FRESHET_[A-Z0-9_]+", README)) <= known
+
+
+def test_architectures_are_named() -> None:
+    """Those of texts in one sentence; each is held against transformers by a test of its own."""
+    section = README.partition("## Models of texts")[2].partition("\n## ")[0]
+    named = section.partition("of these architectures: ")[2].partition(".")[0]
+
+    assert re.findall(r"`([^`]+)`", named) == sorted(ARCHITECTURES - TAKE_IMAGES)
 
 
 def test_reasons_are_explained() -> None:

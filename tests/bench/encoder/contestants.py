@@ -130,6 +130,7 @@ def fields(item: Item) -> dict[str, Any]:
         "description": item.description,
         "attributes": item.attributes,
         "tags": item.tags,
+        "reviews": item.reviews,
     }
 
 

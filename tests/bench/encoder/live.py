@@ -27,7 +27,7 @@ from streams.topics import full_name
 from streams.wire.items import Item
 from streams.wire.vectors import decode_vector, split_vector_key
 from tests.bench.encoder.contestants import fields
-from tests.bench.encoder.texts import all_products
+from tests.bench.encoder.texts import numbered
 from tests.bench.stream.broker import services
 from tests.support.encoders import put
 from tests.support.roles import RoleProcess
@@ -93,8 +93,7 @@ def measure(bulk: int, rate: float, seconds: float, threads: int) -> list[dict[s
         settings = bench.settings_for(device="cpu", encoder_threads=threads, cache_dir=bench.cache_dir)
         with RoleProcess("encoder", settings, bench.folder) as role, _watching(settings) as watch:
             role.ready()
-            texts = all_products(bench.cache_dir)
-            items = [Item(f"i{number}", **_renamed(texts[number % len(texts)], number)) for number in range(bulk)]
+            items = numbered(bench.cache_dir, bulk)
             put(settings, *items)
             while watch.others < _WARM:
                 watch.until(time.perf_counter() + 0.1)
@@ -117,11 +116,6 @@ def _watching(settings: Settings) -> Iterator[_Watch]:
         yield watch
     finally:
         watch.close()
-
-
-def _renamed(item: Item, number: int) -> dict[str, Any]:
-    """Return an item's fields with a title of its own, so that no two items are one text."""
-    return fields(item) | {"title": f"{item.title} {number}"}
 
 
 def _send(settings: Settings, watch: _Watch, changes: list[Item], rate: float) -> None:

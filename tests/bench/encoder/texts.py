@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from streams.datasets import journey
 from streams.datasets.movielens import movielens
 from streams.encoding.backlog import text_of
@@ -21,6 +23,13 @@ def films(cache_dir: Path) -> list[Item]:
 def products(cache_dir: Path) -> list[Item]:
     """Return a seeded sample of `all_products`."""
     return random.Random(5).sample(all_products(cache_dir), _PRODUCT_TEXTS)
+
+
+def numbered(cache_dir: Path, count: int) -> list[Item]:
+    """Return so many products, each with a title of its own, so that no two are one text."""
+    some = all_products(cache_dir)
+    items = ((number, some[number % len(some)]) for number in range(count))
+    return [replace(item, item_id=f"i{number}", title=f"{item.title} {number}") for number, item in items]
 
 
 def all_products(cache_dir: Path) -> list[Item]:
