@@ -32,13 +32,12 @@ import numpy as np
 import numpy.typing as npt
 
 from models.compiled import compiled
+from models.events import SESSION_GAP_MS
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-#: A longer pause between two events begins a session.
-SESSION_GAP_MS: Final = 30 * 60_000
 _BONUS: Final = 0.4
 _BONUS_FALLS: Final = 0.9
 _DWELL_MS: Final = 60_000.0

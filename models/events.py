@@ -14,6 +14,8 @@ from models.compiled import compiled
 FOLLOWED_EVENTS: Final = 5
 #: The newest events whose neighbours are looked at at all: one further back is the whole history's to tell of.
 LOOKED_AT: Final = 64
+#: A longer pause between two events begins a session.
+SESSION_GAP_MS: Final = 30 * 60_000
 #: Stands for a half-life of 0, after which nothing but the newest event counts.
 _NO_HALF_LIFE: Final = 1e-9
 
@@ -74,6 +76,29 @@ def near(distance: int, half_life_events: float) -> float:
 def following(distance: int) -> float:
     """Return what that event counts for its followers."""
     return 1.0 / (distance + 1) if distance < FOLLOWED_EVENTS else 0.0
+
+
+@compiled
+def earlier(events: Events, user: int, weighing: Weighing, mass: float) -> float:
+    """
+    Return the share, 0..1, of what all events of a user weigh that came before the session of the newest one.
+
+    Parameters
+    ----------
+    mass
+        What all of them weigh.
+
+    """
+    if mass <= 0.0:
+        return 0.0
+    first, at = events.ends[user - 1] if user else 0, events.ends[user] - 1
+    of_session = 0.0
+    while at >= first:
+        of_session += weighing.of_kind[events.kinds[at]]
+        if at == first or events.ts_ms[at] - events.ts_ms[at - 1] > SESSION_GAP_MS:
+            break
+        at -= 1
+    return max(1.0 - of_session / mass, 0.0)
 
 
 @compiled

@@ -19,7 +19,7 @@ from models.calibration import Profile, no_profile, tell
 from models.caps import Attributes
 from models.compiled import compiled
 from models.contenders import Rows
-from models.events import Events, Weighing
+from models.events import Events, Weighing, earlier
 from models.exploration import Explored, Met, explore, is_asked, let_go
 from models.leaders import (
     Demand,
@@ -317,6 +317,11 @@ def _choose(
         touched = speak(users.events, user, rows, weighing, related, wanted, users.half_lives_events[user], room)
         owned = users.owned
         first, end = owned.ends[user - 1] if user else 0, owned.ends[user]
+        mass = 0.0
+        for place in range(first, end):
+            mass += owned.masses[place]
+        # Somebody whose events are all of this session has no history beyond what the newest events say.
+        wanted[HISTORY] *= earlier(users.events, user, weighing, mass)
         spoken_of = rows if wanted[HISTORY] > 0.0 else 0
         touched = recall(owned.items, owned.masses, first, end, related.neighbours, spoken_of, room, touched)
         if wanted[REPEAT] > 0.0 and not users.exclude_seen[user]:

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from models.events import SESSION_GAP_MS
 from models.users import Excluded
 from streams import metrics
 from streams.errors import RecordFormatError
@@ -32,8 +33,6 @@ from streams.settings import EVENT_TYPES, Settings
 from streams.wire.events import IMPRESSION, Event
 from streams.wire.signals import PREVIOUS
 
-#: Items met before a longer pause belong to another session.
-SESSION_GAP_MS: Final = 30 * 60_000
 #: Share of the hot users that become cold at once when there are too many: the choice is paid once for many.
 _COOL_SHARE: Final = 8
 #: But no more than this, which take some 20 ms, unless more are coming.

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.consistency import SESSION_GAP_MS, controls
+from models.consistency import controls
+from models.events import SESSION_GAP_MS
 from models.ranking import SCORE_STEP
 from models.reranking import Pool, Promotions, RerankParameters
 from tests.support.pools import ITEMS, NOW_MS, World, list_before, listed

@@ -168,10 +168,19 @@ def voices(case: Case) -> list[dict[int, float]]:
     return said
 
 
+def earlier(case: Case) -> float:
+    """Return the share of what all events weigh that came before a silence of more than half an hour, the last one."""
+    ages = [age_ms for _, _, age_ms in case.happened]
+    silences = [place for place in range(1, len(ages)) if ages[place - 1] - ages[place] > 30 * 60_000]
+    of_session = sum(WEIGHTS[kind] for _, kind, _ in case.happened[max(silences, default=0) :])
+    mass = sum(mass for _, mass, _ in case.owned)
+    return max(1 - of_session / mass, 0.0) if mass > 0 else 0.0
+
+
 def scales(case: Case) -> list[float]:
     """Return what each voice is multiplied with."""
     asked = case.parameters
-    wanted = (asked.neighbours, asked.followers, asked.repeat, asked.history)
+    wanted = (asked.neighbours, asked.followers, asked.repeat, asked.history * earlier(case))
     allowed = {item for item in range(ITEMS) if case.usable[item]} - barred(case)
     found = []
     for weight, said in zip(wanted, voices(case), strict=True):
