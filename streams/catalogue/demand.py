@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ from models.neighbours import damping
 from streams.wire.signals import TREND_HALF_LIFE_S
 
 Floats = npt.NDArray[np.float32]
+
+#: What is added to the variance, the weight of one purchase: without it one event makes a rare item rise most of all.
+_DOUBT: Final = 5.0
 
 
 class _Told(NamedTuple):
@@ -57,6 +60,8 @@ class Demand:
         self._in_segments = np.full((capacity, segments), -np.inf, np.float64)
         self._half_life_ms = half_life_ms
         self._trend_decay_per_ms = max(1 / (1000 * TREND_HALF_LIFE_S) - 1 / half_life_ms, 0.0)
+        #: What an item of a steady rate has of its long-term mass within the trend's half-life.
+        self._late_share = 1000 * TREND_HALF_LIFE_S / half_life_ms
         self._newest_ms = 0.0
         self._told: _Told | None = None
 
@@ -73,10 +78,11 @@ class Demand:
     @property
     def rising(self) -> Floats:
         """
-        How much more items are asked for of late than at their long-term rate, (capacity,) float32.
+        How surely items are asked for more of late than at their long-term rate, (capacity,) float32.
 
-        1 for the item with the most beyond it, 0 for those at or below it. It is a number of events, no multiple:
-        else an item with one event, today, would be at the top.
+        (late - expected) / sqrt(expected + 5), 1 for the item that has most of it and 0 for those at or below their
+        rate: how many standard deviations of a Poisson count that is. The multiple would put an item with one event,
+        today, at the top, and the difference what is always popular.
         """
         return self._tell().rising
 
@@ -130,9 +136,10 @@ class Demand:
             relative = _relative(self._demand)
             popularity = relative.astype(np.float32)
             trend = np.exp2(self._trend - self._newest_ms * self._trend_decay_per_ms)
-            beyond = relative * np.maximum(trend - 1.0, 0.0)
-            most = beyond.max()
-            rising = (beyond / most if most > 0 else beyond).astype(np.float32)
+            expected = np.exp2(self._demand - self._newest_ms / self._half_life_ms) * self._late_share
+            surely = expected * np.maximum(trend - 1.0, 0.0) / np.sqrt(expected + _DOUBT)
+            most = surely.max()
+            rising = (surely / most if most > 0 else surely).astype(np.float32)
             self._told = _Told(popularity, damping(popularity), rising, _relative(self._in_segments).astype(np.float32))
         return self._told
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -179,15 +181,17 @@ def test_popularity_compares_masses_of_different_times() -> None:
     assert catalogue.popularity[:3].tolist() == [1.0, 0.0, 0.25]
 
 
-def test_demand_that_rises_is_told_in_events() -> None:
-    """What is beyond the long-term rate counts, the most of it is 1; a rise of long ago is over, whatever was told."""
+def test_demand_that_rises_is_told_by_how_surely() -> None:
+    """By standard deviations beyond the long-term rate, the most is 1; a rise of long ago is over."""
     catalogue, day_ms = Catalogue(2), 86_400_000
     rise = ItemSignals("rise", 40.0, 100 * day_ms, 2.0, 90)
     fall = ItemSignals("fall", 80.0, 100 * day_ms, 0.5, 90)
     alone = ItemSignals("alone", 1.0, 100 * day_ms, 11.0, 1)
     once = ItemSignals("once", 80.0, 90 * day_ms, 4.0, 90)
     catalogue.set_signals([rise, fall, alone, once])
-    assert [1.0, 0.0, 0.25, 0.0] == catalogue.rising[:4].tolist()
+    # Expected of a day are 40 / 14 and 1 / 14, found were twice and eleven times as many.
+    most, other = 40 / 14 / math.sqrt(40 / 14 + 5), 10 / 14 / math.sqrt(1 / 14 + 5)
+    assert pytest.approx([1.0, 0.0, other / most, 0.0]) == catalogue.rising[:4].tolist()
     catalogue.apply([SignalsGone("rise")])
     assert [0.0, 0.0, 1.0, 0.0] == catalogue.rising[:4].tolist()
 
