@@ -224,7 +224,10 @@ class Settings(BaseSettings):
         100_000,
         ge=100,
         le=10_000_000,
-        description="Users whose histories are held, 900 bytes each.",
+        description="Users whose histories are held, 12 bytes an item.",
+    )
+    neighbours_history: int = Field(
+        128, ge=2, le=1_024, description="Items of one history: the newest that the user met, each counted once."
     )
     neighbours_max_items: int = Field(
         8_000,
@@ -240,7 +243,7 @@ class Settings(BaseSettings):
         "fits each item on the 200 that explain it best, in half a gigabyte at 100,000 items.",
     )
     neighbours_regularisation: float = Field(
-        100.0, gt=0, description="The greater, the more histories it takes to believe that two items go together."
+        300.0, gt=0, description="The greater, the more histories it takes to believe that two items go together."
     )
 
     # Encoder

@@ -23,7 +23,7 @@ from streams.evaluation.protocols import Plan, leave_one_out, time_split
 #: What is looked for, and up to where. `repeat` counts only in lists that may hold items met before, `network` only
 #: where there is a scorer.
 SPACE = {
-    "short": 1.5, "long": 1.5, "popularity": 1.0, "neighbours": 2.0, "history": 2.0, "followers": 2.0, "repeat": 4.0,
+    "short": 1.5, "long": 1.5, "popularity": 1.0, "neighbours": 2.0, "history": 4.0, "followers": 2.0, "repeat": 12.0,
     "half_life_events": 60.0, "trending": 1.0, "segment": 1.0, "category": 1.0, "price": 1.0,
     "interests": 1.5, "network": 2.0,
 }  # fmt: skip

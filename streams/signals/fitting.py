@@ -115,7 +115,7 @@ class Fitter:
     def __init__(self, settings: Settings, partitions: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.latest: Fit | None = None
         self.error: Exception | None = None
-        self.histories = Histories(settings.neighbours_max_users)
+        self.histories = Histories(settings.neighbours_max_users, settings.neighbours_history)
         self._settings = settings
         self._partitions = partitions
         self._clock = clock

@@ -1,7 +1,7 @@
 """
 What each user met lately, for the fit of item-to-item weights: item events enter, a matrix of histories leaves.
 
-A history is the newest 64 distinct items by (time, checksum of the id). That is a join: order and duplicates of
+A history is a user's newest distinct items by (time, checksum of the id). That is a join: order and duplicates of
 events change nothing, so reading the topic again gives the same counts exactly.
 """
 
@@ -16,8 +16,6 @@ import numpy.typing as npt
 from models.compiled import compiled
 from streams.wire.signals import ItemEvents
 
-#: Items of one history. On a year of groceries 64 find more than 32, and 128 more again; on MovieLens 128 find less.
-HISTORY = 64
 _FIRST_USERS = 1_024
 #: Share of the users who leave together when one more comes, so that the sort is paid once for many.
 _LEAVING = 8
@@ -26,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class HistoryMatrix(NamedTuple):
-    """Histories (users, `HISTORY`) int32 as indices into `ids`, -1 where there is none or it is another item."""
+    """Histories (users, w) int32 as indices into `ids`, -1 where there is none or it is another item."""
 
     ids: list[str]
     histories: npt.NDArray[np.int32]
@@ -34,7 +32,7 @@ class HistoryMatrix(NamedTuple):
 
 class Histories:
     """
-    Histories of at most `max_users` users, 900 bytes each.
+    Histories of `length` items of at most `max_users` users, 12 bytes an item.
 
     When one more comes, the eighth that was silent the longest leaves; until then what is held is a function of the set
     of events, however read.
@@ -46,7 +44,7 @@ class Histories:
 
     """
 
-    def __init__(self, max_users: int) -> None:
+    def __init__(self, max_users: int, length: int) -> None:
         self.changes = 0
         self._max_users = max_users
         self._numbers: dict[str, int] = {}
@@ -54,8 +52,8 @@ class Histories:
         #: What orders items of one time; their numbers depend on what was read first.
         self._marks = np.empty(1_024, np.int64)
         self._rows: dict[int, int] = {}
-        self._items = np.full((_FIRST_USERS, HISTORY), -1, np.int32)
-        self._times = np.full((_FIRST_USERS, HISTORY), -1, np.int64)
+        self._items = np.full((_FIRST_USERS, length), -1, np.int32)
+        self._times = np.full((_FIRST_USERS, length), -1, np.int64)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -135,7 +133,7 @@ def _join(
         row, item, time = rows[event], items[event], times[event]
         oldest = 0
         known = -1
-        for place in range(HISTORY):
+        for place in range(history.shape[1]):
             if history[row, place] == item:
                 known = place
                 break

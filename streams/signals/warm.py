@@ -22,7 +22,7 @@ def warm() -> None:
     hitters = HeavyHitters()
     hitters.learn(row, np.zeros(1, np.int32), one, one)
     hitters.restore(0, hitters.counted(0))
-    histories = Histories(1)
+    histories = Histories(1, 2)
     histories.add(item_events([ItemEvent(1, "i", click, 1)]), np.ones(1, np.bool_))
     local_ease.fit_local(histories.matrix(1).histories, 1, 1.0, 1, 1)
 

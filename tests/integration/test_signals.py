@@ -110,7 +110,7 @@ def plain(settings: Settings) -> tuple[dict[str, int], dict[str, list[tuple[str,
 
 def fitted(settings: Settings) -> dict[str, dict[str, float]]:
     """The fit of what is on `item-events`, read again from its beginning."""
-    histories = Histories(1_000)
+    histories = Histories(1_000, settings.neighbours_history)
     for read in reversed(read_topic(settings, "item-events")):
         events = decode_item_events(read.value or b"")
         own = item_partitions(events.ids, settings.partitions)[events.item] == read.partition

@@ -11,17 +11,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models import ease
-from streams.signals.histories import HISTORY, Histories
+from streams.signals.histories import Histories
 from streams.wire.signals import ItemEvent, item_events
 
 Event = tuple[int, int, int]
+LENGTH = 32
 #: User, item, time: more items than a history holds, and many at one time.
 EVENTS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 45), st.integers(0, 60)), max_size=150)
 
 
 def joined(*batches: list[Event], max_users: int = 100) -> Histories:
     """Read events batch by batch."""
-    histories = Histories(max_users)
+    histories = Histories(max_users, LENGTH)
     for batch in batches:
         events = item_events([ItemEvent(user, f"i{item}", 1, ts_ms) for user, item, ts_ms in batch])
         histories.add(events, np.ones(len(batch), np.bool_))
@@ -95,9 +96,9 @@ def test_histories_are_the_newest_items(events: list[Event]) -> None:
         times[item] = max(times.get(item, -1), ts_ms)
     found = held(joined(events))
 
-    assert sorted(min(len(times), HISTORY) for times in newest.values()) == sorted(map(len, found))
+    assert sorted(min(len(times), LENGTH) for times in newest.values()) == sorted(map(len, found))
     for times in newest.values():
-        surely = {f"i{item}" for item, ts_ms in times.items() if sum(o >= ts_ms for o in times.values()) <= HISTORY}
+        surely = {f"i{item}" for item, ts_ms in times.items() if sum(o >= ts_ms for o in times.values()) <= LENGTH}
         assert any(surely <= items for items in found)
 
 
