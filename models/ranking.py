@@ -57,20 +57,20 @@ class RankingParameters(RerankParameters):
 
     """
 
-    short: float = 0.6
+    short: float = 0.3
     long: float = 0.4
     negative: float = 0.3
-    popularity: float = 0.1
-    neighbours: float = 1.0
-    history: float = 0.0
-    followers: float = 0.8
-    repeat: float = 3.0
+    popularity: float = 0.05
+    neighbours: float = 0.8
+    history: float = 0.65
+    followers: float = 0.65
+    repeat: float = 6.0
     half_life_events: float = 15.0
     exclude_seen: bool = True
     repurchase_interval_days: float = 30.0
     segment: float = 0.0
-    trending: float = 0.0
-    category: float = 0.0
+    trending: float = 0.55
+    category: float = 0.3
     price: float = 0.0
     interests: float = 0.0
     network: float = 0.0

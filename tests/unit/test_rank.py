@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_a_boost_moves_an_item() -> None:
 def test_seen_items_stay_out_unless_a_variant_lets_them_in() -> None:
     """`exclude_seen` holds back the items of the user's recent events."""
     seen = request(axis(3), recent=[event("i3")])
-    shown = seen._replace(parameters=RankingParameters(exclude_seen=False))
+    shown = seen._replace(parameters=RankingParameters(short=0.6, exclude_seen=False))
     assert ids(shop(), seen, shown) == [["i0", "i1", "i2", "i4"], ["i3", "i0", "i1", "i2"]]
 
 
@@ -160,11 +161,12 @@ def test_what_rises_is_a_candidate_for_everybody() -> None:
     catalogue.set_signals([ItemSignals("i97", 1.0, NOW_MS, 5.0, 1)])
     catalogue.delete_item("i97")
     rises = request(axis(1), parameters=RankingParameters(trending=1.0))
-    trending, plain = ranked(catalogue, SETTINGS, rises, request(axis(1)))
+    still = request(axis(1), parameters=RankingParameters(trending=0.0))
+    trending, plain = ranked(catalogue, SETTINGS, rises, still)
     assert ("i99", "trending") == (trending.items[0].item_id, trending.items[0].source)
     assert {"i97", "i98", "i99"}.isdisjoint(plain.item_ids)
     assert "i97" not in trending.item_ids
-    assert [plain] == ranked(catalogue, SETTINGS, request(axis(1)))
+    assert [plain] == ranked(catalogue, SETTINGS, still)
 
 
 def test_leaders_of_the_users_categories_are_candidates() -> None:
@@ -176,7 +178,7 @@ def test_leaders_of_the_users_categories_are_candidates() -> None:
     catalogue.set_signals([ItemSignals(f"i{number}", number / 100, NOW_MS, 0.0, 1) for number in range(80, 200)])
     recent = [event("i81", "carts"), event("i82", "clicks")]
     likes = request(recent=recent, parameters=RankingParameters(category=1.0))
-    plain = request(recent=recent, parameters=RankingParameters())
+    plain = request(recent=recent, parameters=RankingParameters(category=0.0))
     led, other = ranked(catalogue, SETTINGS, likes, plain)
     # Tea, of which i81 is, has 3 of 4 parts; each item counts by its popularity as a share of that of i198.
     assert ["i198", "i195", "i192", "i189"] == [item.item_id for item in led.items if item.source == "category"]
@@ -191,8 +193,9 @@ def test_an_item_whose_price_is_near_stands_before_its_like() -> None:
         catalogue.upsert_item(Item(f"like{number}", price=price))
         catalogue.set_vector(f"like{number}", axis(1))
     catalogue.upsert_item(Item("i7", price=10.0))
-    looked = request(axis(1), recent=[event("i7")], parameters=RankingParameters(price=0.3, exclude_seen=False))
-    plain = looked._replace(parameters=RankingParameters(exclude_seen=False))
+    asked = RankingParameters(short=0.6, exclude_seen=False)
+    plain = request(axis(1), recent=[event("i7")], parameters=asked)
+    looked = plain._replace(parameters=dataclasses.replace(asked, price=0.3))
     assert ["i1", "like0", "like1", "like2"] == ids(catalogue, plain)[0]
     told = {item.item_id: item for item in ranked(catalogue, SETTINGS, looked)[0].items}
     assert ["like2", "i1", "like1", "like0"] == list(told)
