@@ -14,12 +14,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.audience import Audience, audience
 from models.barring import barred_items
 from models.calibration import Profile, no_profile, tell
 from models.caps import Attributes
 from models.compiled import compiled
 from models.contenders import Rows
-from models.events import Events, Weighing, earlier
+from models.events import Weighing, earlier
 from models.exploration import Explored, Met, explore, is_asked, let_go
 from models.leaders import (
     Demand,
@@ -32,7 +33,7 @@ from models.leaders import (
     no_leaders,
     strongest,
 )
-from models.medoids import Medoids, attribute_interests, find_medoids, likeness, near_medoids
+from models.medoids import attribute_interests, likeness, near_medoids
 from models.neighbours import (
     HISTORY,
     REPEAT,
@@ -50,14 +51,14 @@ from models.neighbours import (
     speak,
 )
 from models.places import insert, make_room
-from models.prices import Prices, attribute_prices, prices_of, suits, untold, watch
+from models.prices import attribute_prices, suits, untold, watch
 from models.ranking import SCORE_STEP, Barred, Floats, Top, Weights, queries
 from models.reasons import Groups, Reasons, contribute, dot, explain, group, no_groups, no_reasons
 from models.reranking import Pool, Promotions, Tastes, is_plain, put_forward, rerank
 from models.scan import exact_top, of_few
-from models.scorer import SILENT, Heard, Scorer, hear, listen, says
-from models.segments import NO_SEGMENTS, Segments, favourites, prior, segments
-from models.users import Owned, Users
+from models.scorer import SILENT, Scorer, listen, says
+from models.segments import NO_SEGMENTS, favourites, prior
+from models.users import Users
 
 #: What carries an item: the interest vectors, its popularity, nothing but that there was room, or a voice.
 INTEREST: Final = 0
@@ -103,26 +104,6 @@ class Lists(NamedTuple):
     sources: npt.NDArray[np.uint8]
     reasons: Reasons
     explored: Explored | None = None
-
-
-class _Users(NamedTuple):
-    """Of `models.users.Users` and their weights, what compiled code reads."""
-
-    interests: Floats
-    events: Events
-    owned: Owned
-    now_ms: npt.NDArray[np.int64]
-    vectors: npt.NDArray[np.float64]
-    voices: npt.NDArray[np.float64]
-    half_lives_events: npt.NDArray[np.float64]
-    exclude_seen: npt.NDArray[np.bool_]
-    trending: npt.NDArray[np.float64]
-    category: npt.NDArray[np.float64]
-    medoids: Medoids
-    of_medoids: npt.NDArray[np.float64]
-    heard: Heard
-    prices: Prices
-    segments: Segments
 
 
 class _Found(NamedTuple):
@@ -185,7 +166,7 @@ def make_lists(
     whole, spoken = size + spare, size + max(spare, _SPARE)
     wanted = queries(short, long, negative, weights.vectors)
     top = exact_top(wanted, table, spoken, barred)
-    asked = _asked(users, weights, table, attributes, of_segments, scorer)
+    asked = audience(users, weights, table, attributes, of_segments, scorer)
     demand = Demand(rising, _leaders(weights, table, attributes))
     also, width = _trending(weights, table, rising), whole
     near = near_medoids(asked.medoids, table, barred, spoken)
@@ -218,19 +199,6 @@ def make_lists(
     return Lists(found.items, found.steps, found.sources, reasons, explored)
 
 
-def _asked(
-    users: Users, weights: Weights, table: Rows, attributes: Attributes, of_segments: Floats, scorer: Scorer
-) -> _Users:  # fmt: skip
-    medoids = find_medoids(users.owned, weights.interests, table.vectors, table.order)
-    return _Users(
-        users.interests, users.events, users.owned, users.now_ms, weights.vectors, weights.voices,
-        weights.half_lives_events, weights.exclude_seen, weights.trending,
-        weights.category, medoids, weights.interests, hear(scorer, weights.network),
-        prices_of(weights.price, attributes.prices, users.events),
-        segments(weights.segment, users.owned.masses, users.owned.ends, users.now_ms, of_segments),
-    )  # fmt: skip
-
-
 def _nothing_found(count: int, width: int, spoken: int) -> _Found:
     shape = (count, width)
     return _Found(
@@ -250,7 +218,7 @@ def _put(
         return
     some, items, mine = users.only(who), explored.items[who].reshape(-1, 1), of_few(barred, who)
     assert mine is not None
-    asked = _asked(some, Weights.of(some.parameters), table, attributes, of_segments, scorer)
+    asked = audience(some, Weights.of(some.parameters), table, attributes, of_segments, scorer)
     # Room for what a list of its own begins with: the item most is said of, a leader, and this one.
     scored = _nothing_found(len(who), 3, 1)
     none = Top(np.empty((len(who), 0), np.int64), np.empty((len(who), 0), np.int64))
@@ -302,7 +270,7 @@ def _leaders(weights: Weights, table: Rows, attributes: Attributes) -> Leaders:
 
 @compiled
 def _choose(
-    users: _Users, table: Rows, demand: Demand, related: Related, weighing: Weighing, barred: Barred, top: Top,
+    users: Audience, table: Rows, demand: Demand, related: Related, weighing: Weighing, barred: Barred, top: Top,
     also: npt.NDArray[np.int32], stamp: int, room: Room, profile: Profile, found: _Found,
 ) -> None:  # fmt: skip
     """Fill the lists, best first; `also` (n, p) are more candidates of each user, where they may have them."""
@@ -347,7 +315,7 @@ def _choose(
 
 @compiled
 def _weigh_categories(
-    users: _Users, user: int, leaders: Leaders, weighing: Weighing, profile: Profile, scales: npt.NDArray[np.float64]
+    users: Audience, user: int, leaders: Leaders, weighing: Weighing, profile: Profile, scales: npt.NDArray[np.float64]
 ) -> int:
     """Tell what a user's categories are multiplied with; return how many there are, 0 where they do not count."""
     if users.category[user] <= 0.0:
@@ -360,7 +328,7 @@ def _weigh_categories(
 
 @compiled
 def _enter_new(
-    users: _Users, user: int, items: npt.NDArray[np.int64], table: Rows, demand: Demand, room: Room, profile: Profile,
+    users: Audience, user: int, items: npt.NDArray[np.int64], table: Rows, demand: Demand, room: Room, profile: Profile,
     kinds: int, mine: int, found: _Found,
 ) -> None:  # fmt: skip
     """Enter those of the candidates that are not yet, up to the first -1."""
@@ -375,7 +343,7 @@ def _enter_new(
 
 @compiled
 def _enter(
-    users: _Users, user: int, item: int, table: Rows, demand: Demand, room: Room, profile: Profile, kinds: int,
+    users: Audience, user: int, item: int, table: Rows, demand: Demand, room: Room, profile: Profile, kinds: int,
     found: _Found,
 ) -> None:  # fmt: skip
     """Score a candidate and put it in its place on the user's list."""
@@ -420,7 +388,7 @@ def _enter(
 
 @compiled
 def _explain(
-    users: _Users, table: Rows, leaders: Leaders, related: Related, weighing: Weighing, room: Room, profile: Profile,
+    users: Audience, table: Rows, leaders: Leaders, related: Related, weighing: Weighing, room: Room, profile: Profile,
     found: _Found, groups: Groups, reasons: Reasons,
 ) -> None:  # fmt: skip
     """Name the events behind each item."""
