@@ -83,6 +83,8 @@ def earlier(events: Events, user: int, weighing: Weighing, mass: float) -> float
     """
     Return the share, 0..1, of what all events of a user weigh that came before the session of the newest one.
 
+    1 for users without events: nothing is known of a session of theirs.
+
     Parameters
     ----------
     mass
@@ -90,7 +92,7 @@ def earlier(events: Events, user: int, weighing: Weighing, mass: float) -> float
 
     """
     if mass <= 0.0:
-        return 0.0
+        return 1.0
     first, at = events.ends[user - 1] if user else 0, events.ends[user] - 1
     of_session = 0.0
     while at >= first:

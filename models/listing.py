@@ -288,8 +288,11 @@ def _choose(
         mass = 0.0
         for place in range(first, end):
             mass += owned.masses[place]
-        # Somebody whose events are all of this session has no history beyond what the newest events say.
-        wanted[HISTORY] *= earlier(users.events, user, weighing, mass)
+        # Somebody whose events are all of this session has no history beyond what the newest events say, and came for
+        # what these are about, not for what others began to ask for.
+        before = earlier(users.events, user, weighing, mass)
+        wanted[HISTORY] *= before
+        users.trending[user] *= before
         spoken_of = rows if wanted[HISTORY] > 0.0 else 0
         touched = recall(owned.items, owned.masses, first, end, related.neighbours, spoken_of, room, touched)
         if wanted[REPEAT] > 0.0 and not users.exclude_seen[user]:

@@ -43,7 +43,7 @@ class RankingParameters(RerankParameters):
         Weight of popularity in the user's segment, which lies in 0..1, less the more is known of the user; see
         `models.segments`.
     trending
-        Weight of how much demand for an item rises, which lies in 0..1.
+        Weight, where nothing is of the present session, of how much demand for an item rises, which lies in 0..1.
     category
         Weight of an item's popularity among those of its category times the category's share of the user's events,
         both 1 where they are greatest.

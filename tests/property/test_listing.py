@@ -174,7 +174,7 @@ def earlier(case: Case) -> float:
     silences = [place for place in range(1, len(ages)) if ages[place - 1] - ages[place] > 30 * 60_000]
     of_session = sum(WEIGHTS[kind] for _, kind, _ in case.happened[max(silences, default=0) :])
     mass = sum(mass for _, mass, _ in case.owned)
-    return max(1 - of_session / mass, 0.0) if mass > 0 else 0.0
+    return max(1 - of_session / mass, 0.0) if mass > 0 else 1.0
 
 
 def scales(case: Case) -> list[float]:
@@ -314,7 +314,7 @@ def expected(case: Case) -> dict[int, tuple[float, int]]:
             source, most = CATEGORY, category
         if asked_for > 0 and asked_for >= most:
             source, most = POPULAR, asked_for
-        trending = case.parameters.trending * float(case.rising[item])
+        trending = case.parameters.trending * earlier(case) * float(case.rising[item])
         if trending > most:
             source, most = TRENDING, trending
         score = near + sum(spoken) + category + asked_for + trending + priced(case, item) + granted(case, item)
@@ -408,7 +408,7 @@ def test_lists_are_those_of_plain_loops(case: Case) -> None:
             [
                 without,
                 popular(case, item),
-                case.parameters.trending * float(case.rising[item]),
+                case.parameters.trending * earlier(case) * float(case.rising[item]),
                 categorical(case, item),
                 *spoken,
             ],
