@@ -69,7 +69,7 @@ class RankingParameters(RerankParameters):
     exclude_seen: bool = True
     repurchase_interval_days: float = 30.0
     segment: float = 0.0
-    trending: float = 0.55
+    trending: float = 0.8
     category: float = 0.3
     price: float = 0.0
     interests: float = 0.0
