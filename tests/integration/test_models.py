@@ -13,7 +13,7 @@ import orjson
 import pytest
 from confluent_kafka import Consumer
 
-from models.ranking import unit
+from models.ranking import RankingParameters, unit
 from models.text import content_hash
 from streams.kafka.clients import librdkafka_config
 from streams.kafka.partitioner import partition_of
@@ -136,12 +136,17 @@ def models_seen(settings: Settings) -> dict[int, list[str]]:
 
 
 def wholly_of(found: Recommendation, fingerprint: str) -> bool:
-    """Whether the list is what one space alone gives: its items, and the score of each."""
+    """
+    Whether the list is what one space alone gives: its items, and the score of each.
+
+    All clicks are of one time, so the short and the long interest have one direction.
+    """
     vectors = TABLES[fingerprint].astype(np.float64)
     user, count = int(found.user_id[1:]), found.events_applied["clicks"]
     first, second = pair(user)
     liked = (count + 1) // 2 * vectors[first] + count // 2 * vectors[second]
-    scores = vectors @ (liked / np.linalg.norm(liked))
+    weights = RankingParameters()
+    scores = (weights.short + weights.long) * (vectors @ (liked / np.linalg.norm(liked)))
     scores[[first, second][: min(count, 2)]] = -np.inf
     best = np.sort(scores)[::-1][: len(found.items)]
     listed = [scores[int(item.item_id[1:])] for item in found.items]
