@@ -55,7 +55,7 @@ CATALOGUE_RECORDS = Counter("freshet_catalogue_records_total", "Catalogue record
 CATALOGUE_DAMAGED = Counter(
     "freshet_catalogue_damaged_records_total", "Catalogue records that could not be read and were skipped.", ["topic"]
 )
-ENCODED = Counter("freshet_encoder_items_total", "Items met by the encoder, by outcome.", ["outcome"])
+ENCODED = Counter("freshet_encoder_items_total", "Item records met by the encoder, by outcome.", ["outcome"])
 IMAGES = Counter("freshet_encoder_images_total", "Images of items met by the encoder, by outcome.", ["outcome"])
 ENCODER_SECONDS = Histogram("freshet_encoder_stage_seconds", "Encoder time by stage.", ["stage"], buckets=_LATENCY_S)
 ENCODER_TOKENS = Counter("freshet_encoder_tokens_total", "Tokens encoded, padding apart.", ["kind"])

@@ -35,7 +35,8 @@ class Record(NamedTuple):
     """
     One record of `items` or of `item-sightings` (`shop` tells which), as Kafka gave it.
 
-    `ahead` says that it was read before its turn: the group's reader comes to it again, and settles it then.
+    `ahead` says that it was read before its turn: the group's reader comes to it again, and settles it then. `counted`
+    says that this is that second time: the metrics have it already.
     """
 
     position: Position
@@ -43,6 +44,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     ahead: bool = False
+    counted: bool = False
 
 
 @dataclass(slots=True)
@@ -61,6 +63,8 @@ class Job:
     tokens: list[int] | None = None
     #: What was made of the image where it can be used.
     pixels: Pixels | None = None
+    #: Whether the metrics have the record that made it: it was read ahead, and came to nothing then.
+    counted: bool = False
 
 
 @dataclass(slots=True)
@@ -81,7 +85,7 @@ class Admission:
     unusable
         (item id, reason) of images that are left out.
     outcomes
-        Counts for the metrics.
+        Counts for the metrics: one for each record, here or when its job has ended; none for a record `counted` before.
 
     """
 
@@ -144,7 +148,8 @@ class Backlog:
             decoded = _decode(record)
             if isinstance(decoded, Rejected):
                 if not record.ahead:
-                    self._refuse(record, decoded, admission)
+                    self._dead_letter(record, decoded, admission)
+                _settle(admission, record, "refused")
                 continue
             item_id = decoded if isinstance(decoded, str) else decoded.item_id
             if self._is_outrun(item_id, record) or (not record.shop and self._shop_speaks(item_id)):
@@ -275,10 +280,6 @@ class Backlog:
             self._dead_letter(record, bad_image(item.item_id, problem), admission)
         return None
 
-    def _refuse(self, record: Record, rejected: Rejected, admission: Admission) -> None:
-        self._dead_letter(record, rejected, admission)
-        _settle(admission, record, "refused")
-
     def _dead_letter(self, record: Record, rejected: Rejected, admission: Admission) -> None:
         letter = DeadLetter.of(rejected, *record.position, self._now_ms(), record.key, record.value)
         admission.refused.append(letter)
@@ -297,6 +298,7 @@ class Backlog:
         for jobs in (self._jobs, self._taken):
             if (job := jobs.pop(item_id, None)) is not None:
                 admission.settled += job.positions
+                _count_replaced(admission, job)
 
     def _queue(self, item_id: str, content: Content, record: Record, admission: Admission) -> Job | None:
         """Return the job that is new, if any."""
@@ -311,20 +313,21 @@ class Backlog:
             if pending is not None:
                 del self._jobs[item_id]
                 taken.positions += pending.positions
-            admission.outcomes["coalesced"] += 1
+                _count_replaced(admission, pending)
+            _count(admission, record, "coalesced")
             taken.record = record
             taken.positions += positions
             return None
-        if pending is None:
-            job = Job(item_id, digest, text, record, positions, image=image)
-        else:
-            admission.outcomes["coalesced"] += 1
+        if pending is not None:
             if pending.content_hash == digest:
+                _count(admission, record, "coalesced")
                 pending.record = record
                 pending.positions += positions
                 pending.bulk = pending.bulk and not record.ahead
                 return None
-            job = Job(item_id, digest, text, record, [*pending.positions, *positions], image=image)
+            _count_replaced(admission, pending)
+            positions[:0] = pending.positions
+        job = Job(item_id, digest, text, record, positions, image=image, counted=record.counted)
         self._jobs[item_id] = job
         return job
 
@@ -340,7 +343,18 @@ def _decode(record: Record) -> Item | str | Rejected:
 def _settle(admission: Admission, record: Record, outcome: str) -> None:
     if not record.ahead:
         admission.settled.append(record.position)
-    admission.outcomes[outcome] += 1
+    _count(admission, record, outcome)
+
+
+def _count(admission: Admission, record: Record, outcome: str) -> None:
+    if not record.counted:
+        admission.outcomes[outcome] += 1
+
+
+def _count_replaced(admission: Admission, job: Job) -> None:
+    """Count the record of a job that comes to nothing because of a newer version."""
+    if not job.counted:
+        admission.outcomes["coalesced"] += 1
 
 
 def bad_image(item_id: str, problem: ImageError) -> Rejected:

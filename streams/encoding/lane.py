@@ -38,6 +38,8 @@ class LiveLane:
         self._held: set[Place] = set()
         self._starts: dict[Place, int] = {}
         self._next: dict[Place, int] = {}
+        # Runs of records that were read, (first offset, next offset) each: a jump leaves a gap.
+        self._runs: dict[Place, list[tuple[int, int]]] = {}
         # Partitions read from a known place whose end has not been met, and when that began.
         self._behind: set[Place] = set()
         self._since_s = 0.0
@@ -78,6 +80,7 @@ class LiveLane:
         self._held = set(held)
         starts = {at: self._starts.get(at, known.get(at)) for at in self._held}
         self._next = {at: offset for at, offset in self._next.items() if at in self._held}
+        self._runs = {at: runs for at, runs in self._runs.items() if at in self._held}
         self._starts = {at: start for at, start in starts.items() if start is not None}
         places = {at: self._next.get(at, self._starts.get(at, OFFSET_END)) for at in self._held}
         self._behind = {at for at, offset in places.items() if offset != OFFSET_END}
@@ -98,6 +101,7 @@ class LiveLane:
             self._held.discard(at)
             self._starts.pop(at, None)
             self._next.pop(at, None)
+            self._runs.pop(at, None)
 
     def jump(self) -> None:
         """Leave what was not read yet to the group's reader, and read on from the ends."""
@@ -129,6 +133,10 @@ class LiveLane:
         start = self._starts.get(position[:2])
         return start is None or position.offset < start
 
+    def has_read(self, position: Position) -> bool:
+        """Whether a record that the group's reader brings was read here before."""
+        return any(first <= position.offset < after for first, after in self._runs.get(position[:2], ()))
+
     def passed(self, reached: Mapping[Place, int]) -> bool:
         """Whether the group's reader, by its next offsets, has read all that was read here."""
         return all(reached.get(at, 0) >= offset for at, offset in self._next.items())
@@ -139,13 +147,16 @@ class LiveLane:
             return
         self._consumer.close()
         self._consumer = None
-        self._held, self._starts, self._next, self._behind = set(), {}, {}, set()
+        self._held, self._starts, self._next, self._behind, self._runs = set(), {}, {}, set(), {}
         _LOG.info("live_lane_closed")
 
     def _record(self, message: Message) -> Record:
         position = Position(str(message.topic()), int(message.partition() or 0), int(message.offset() or 0))
         at = position[:2]
         self._starts.setdefault(at, position.offset)
+        runs = self._runs.setdefault(at, [])
+        first = runs.pop()[0] if at in self._next and runs else position.offset
+        runs.append((first, position.offset + 1))
         self._next[at] = position.offset + 1
         return Record(position, shop=True, key=message.key(), value=message.value(), ahead=True)
 

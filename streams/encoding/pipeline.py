@@ -200,7 +200,7 @@ class Pipeline:
             self._resume_ahead()
             _LOG.info("partitions_assigned", held=len(self._intake.held), encoded=len(self._seen))
         self._watermark.add(record.position for record in polled.records)
-        self._admit(polled.records)
+        self._admit([one._replace(counted=self._lane.has_read(one.position)) for one in polled.records])
         # While the group rebalances, partitions may be another's already.
         if not self._intake.rebalancing:
             self._read_ahead(full=full)
@@ -268,7 +268,7 @@ class Pipeline:
             if self._backlog.discard(job):
                 self._refuse_job(job, rejected)
                 settled += job.positions
-                metrics.ENCODED.labels("failed").inc()
+                metrics.ENCODED.labels("failed").inc(not job.counted)
         self._flush()
         self._watermark.finish(settled)
 
@@ -336,9 +336,8 @@ class Pipeline:
         report([(batch.jobs[place].item_id, ImageError("model", why)) for place, why in batch.encoded.left_out.items()])
         metrics.ENCODER_TOKENS.labels("text").inc(sum(batch.lengths))
         metrics.ENCODER_TOKENS.labels("padding").inc(padding_tokens(batch.lengths))
-        failed = sum(place in faults for place, _ in jobs)
-        metrics.ENCODED.labels("encoded").inc(len(jobs) - failed)
-        metrics.ENCODED.labels("failed").inc(failed)
+        metrics.ENCODED.labels("encoded").inc(sum(place not in faults for place, _ in jobs))
+        metrics.ENCODED.labels("failed").inc(sum(place in faults and not job.counted for place, job in jobs))
 
     def _keep_pace(self, tokens: int, seconds: float) -> None:
         """Take note of the device's pace in bulk batches; what a small one takes is its start."""
