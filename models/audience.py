@@ -47,7 +47,7 @@ def audience(
     Parameters
     ----------
     of_segments
-        (items, segments) float32, popularity in each segment.
+        (items, parts, kinds) float32, popularity in each segment.
     scorer
         Taught on vectors as those of the table.
 
@@ -58,5 +58,5 @@ def audience(
         weights.half_lives_events, weights.exclude_seen, weights.trending,
         weights.category, medoids, weights.interests, hear(scorer, weights.network),
         prices_of(weights.price, attributes.prices, users.events),
-        segments(weights.segment, users.owned.masses, users.owned.ends, users.now_ms, of_segments),
+        segments(weights.segment, users.owned.masses, users.owned.ends, users.now_ms, users.devices, of_segments),
     )  # fmt: skip

@@ -14,7 +14,7 @@ class Histories:
 
     A moment is a position in the log: what stands before it had happened.
 
-    >>> log = Interactions(*(np.array(column, np.int32) for column in ([3, 3, 3, 5], [7, 8, 7, 7], *3 * [[0] * 4])))
+    >>> log = Interactions(*(np.array(column, np.int32) for column in ([3, 3, 3, 5], [7, 8, 7, 7], *4 * [[0] * 4])))
     >>> histories = Histories(log)
     >>> users, moments = np.array([3, 3, 5], np.int32), np.array([3, 1, 3])
     >>> [found.tolist() for found in (histories.lengths(users, moments), histories.distinct(users, moments))]

@@ -26,6 +26,8 @@ class Interactions(NamedTuple):
         (n,) int64, event times, never descending.
     sessions
         (n,) int32, dense numbers; -1 where the log names no session.
+    devices
+        (n,) int32, dense numbers; -1 where the log names no device.
 
     """
 
@@ -34,18 +36,20 @@ class Interactions(NamedTuple):
     kinds: UInt8
     ts_ms: Int64
     sessions: Int32
+    devices: Int32
 
     def at(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | slice) -> Interactions:
         """
         Return some of the interactions.
 
-        >>> log = Interactions(*(np.array([4, 5, 6], np.int32) for _ in range(5)))
+        >>> log = Interactions(*(np.array([4, 5, 6], np.int32) for _ in range(6)))
         >>> log.at(slice(1, None)).users.tolist()
         [5, 6]
         """
         return Interactions(
-            self.users[chosen], self.items[chosen], self.kinds[chosen], self.ts_ms[chosen], self.sessions[chosen]
-        )
+            self.users[chosen], self.items[chosen], self.kinds[chosen], self.ts_ms[chosen], self.sessions[chosen],
+            self.devices[chosen],
+        )  # fmt: skip
 
 
 class Asking(NamedTuple):

@@ -152,7 +152,7 @@ def make_lists(
     scorer
         Taught on vectors as those of the table.
     of_segments
-        (items, segments) float32 in 0..1, popularity in each segment; without a column where none are told apart.
+        (items, parts, kinds) float32 in 0..1, popularity in each segment; without any where none are told apart.
 
     """
     count, rows = len(users.parameters), len(table.order)

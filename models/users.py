@@ -76,6 +76,8 @@ class Users(NamedTuple):
         Items that may not be listed, or not yet again.
     now_ms
         (n,) int64, time of each user's newest event.
+    devices
+        (n,) uint8, code of the device it came from; see `models.segments`.
     parameters
         One for each user.
     previous
@@ -90,6 +92,7 @@ class Users(NamedTuple):
     owned: Owned
     excluded: Excluded
     now_ms: Ints
+    devices: npt.NDArray[np.uint8]
     parameters: Sequence[RankingParameters]
     previous: Previous
     keys: npt.NDArray[np.uint64]
@@ -112,6 +115,7 @@ class Users(NamedTuple):
                 excluded.items[of_excluded], excluded.ts_ms[of_excluded], _sizes(excluded.ends, chosen).cumsum()
             ),
             self.now_ms[chosen],
+            self.devices[chosen],
             [self.parameters[user] for user in chosen.tolist()],
             Previous(
                 before.rows[chosen], before.since_ms[chosen], before.price_marks[chosen], before.made_ms[chosen],
@@ -131,6 +135,7 @@ def nobody(dim: int, parameters: RankingParameters, now_ms: int = 0) -> Users:
         Owned(rows, np.empty(0, np.float64), np.empty(0, np.bool_), end),
         nothing_excluded(1),
         end + now_ms,
+        np.zeros(1, np.uint8),
         [parameters],
         no_previous(1),
         np.zeros(1, np.uint64),
@@ -171,6 +176,7 @@ def joined(parts: Sequence[Users]) -> Users:
             _ends([part.ends for part in excluded]),
         ),
         np.concatenate([part.now_ms for part in parts]),
+        np.concatenate([part.devices for part in parts]),
         [parameters for part in parts for parameters in part.parameters],
         consistency.joined([part.previous for part in parts]),
         np.concatenate([part.keys for part in parts]),

@@ -23,6 +23,8 @@ SECRETS = ("kafka_password", "kafka_ssl_key_password", "redis_password")
 
 #: The most parts of the day whose demand is told apart: each costs room for every item.
 MAX_DAY_PARTS = 8
+#: The most devices whose demand is told apart, in each of those parts.
+MAX_DEVICES = 8
 
 EVENT_TYPES = ("views", "clicks", "carts", "purchases", "dislikes", "impressions")
 
@@ -133,6 +135,13 @@ class Settings(BaseSettings):
         le=MAX_DAY_PARTS,
         description="Equal parts of the day, in UTC, whose demand is told apart for the ranking parameter `segment`; "
         "each costs 200 bytes an item in the signals worker. 0 turns it off.",
+    )
+    user_devices: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        max_length=MAX_DEVICES,
+        description="Values of the events' `device`, comma separated, whose demand is told apart in each part of the "
+        "day: `phone,desktop`; all others are one. Each part costs 200 bytes an item for each name and two more. Empty "
+        "turns it off.",
     )
     half_life_followers_s: float = Field(
         180 * 86400.0, gt=0, description="Half-life of the rules that tell which item follows which in a session."
@@ -314,9 +323,9 @@ class Settings(BaseSettings):
             raise ValueError(f"the weight of {bad[0]} must lie in 0..1000")
         return {**cls.model_fields["weights"].default, **value}
 
-    @field_validator("surfaces", mode="before")
+    @field_validator("surfaces", "user_devices", mode="before")
     @classmethod
-    def _parse_surfaces(cls, value: object) -> object:
+    def _parse_names(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
@@ -326,6 +335,13 @@ class Settings(BaseSettings):
     def _check_surfaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or any(not name.replace("-", "").isalnum() or len(name) > 40 for name in value):
             raise ValueError("expected one or more names of letters, digits and dashes")
+        return value
+
+    @field_validator("user_devices")
+    @classmethod
+    def _check_user_devices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value) or any(not name or len(name) > 40 for name in value):
+            raise ValueError("expected different names of at most 40 characters")
         return value
 
     @field_validator("redis_url")

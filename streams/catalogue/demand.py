@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.neighbours import damping
+from models.segments import NO_DEVICE, Split
 from streams.wire.signals import TREND_HALF_LIFE_S
 
 Floats = npt.NDArray[np.float32]
@@ -34,8 +35,8 @@ class Demand:
         Rows.
     half_life_ms
         Half-life of the masses.
-    segments
-        Segments whose masses are told apart; see `models.segments`.
+    split
+        Segments whose masses are told apart.
 
     >>> demand = Demand(2, half_life_ms=1_000.0)
     >>> demand.set([0, 1], masses=[4.0, 4.0], trends=[0.5, 3.0], ref_ts_ms=[0, 1_000], events=[4, 7])
@@ -51,13 +52,14 @@ class Demand:
 
     """
 
-    def __init__(self, capacity: int, half_life_ms: float, segments: int = 0) -> None:
+    def __init__(self, capacity: int, half_life_ms: float, split: Split | None = None) -> None:
         self.events = np.zeros(capacity, np.int64)
         # log2(mass) + ref / half-life compares masses of different times without a clock: both decay alike.
         self._demand = np.full(capacity, -np.inf, np.float64)
         # The same of trends, quotients of a short and a long mass: they lose as many powers of two as these differ by.
         self._trend = np.full(capacity, -np.inf, np.float64)
-        self._in_segments = np.full((capacity, segments), -np.inf, np.float64)
+        self._split = split or Split()
+        self._in_segments = np.full((capacity, *self._split.shape), -np.inf, np.float64)
         self._half_life_ms = half_life_ms
         self._trend_decay_per_ms = max(1 / (1000 * TREND_HALF_LIFE_S) - 1 / half_life_ms, 0.0)
         #: What an item of a steady rate has of its long-term mass within the trend's half-life.
@@ -88,13 +90,13 @@ class Demand:
 
     @property
     def of_segments(self) -> Floats:
-        """Decayed popularity in each segment (capacity, segments) float32, 1 for its most popular item."""
+        """Decayed popularity in each segment (capacity, *shape) float32, 1 for its most popular item."""
         return self._tell().of_segments
 
     def set(
         self, rows: npt.ArrayLike, masses: npt.ArrayLike, trends: npt.ArrayLike, ref_ts_ms: npt.ArrayLike,
         events: npt.ArrayLike,
-        in_segments: Sequence[Sequence[float]] = (),
+        in_segments: Sequence[tuple[tuple[str, ...], tuple[float, ...]]] = (),
     ) -> None:  # fmt: skip
         """
         Take the masses (n,), trends (n,) and events (n,) of rows (n,) as of times (n,); the last told of a row counts.
@@ -106,18 +108,25 @@ class Demand:
         trends
             Rate of late over the long-term rate, see `streams.wire.signals.ItemSignals`.
         in_segments
-            n times the masses in each segment; of another number of segments, as of a signals worker with other
-            settings, they are not known.
+            n times the devices that are told apart, and the masses in each segment; of other segments, as of a signals
+            worker with other settings, they are not known.
 
         """
         at, times_ms = np.asarray(rows), np.asarray(ref_ts_ms, np.float64)
         self.events[at] = events
         self._demand[at] = _log2(masses) + times_ms / self._half_life_ms
         self._trend[at] = _log2(trends) + times_ms * self._trend_decay_per_ms
-        if count := self._in_segments.shape[1]:
-            nothing = (0.0,) * count
-            known = [one if len(one) == count else nothing for one in in_segments] or [nothing] * len(at)
-            self._in_segments[at] = _log2(known) + times_ms[:, None] / self._half_life_ms
+        if total := self._split.total:
+            nothing = (0.0,) * total
+            known = np.array(
+                [
+                    masses_in if (devices, len(masses_in)) == (self._split.devices, total) else nothing
+                    for devices, masses_in in in_segments or [((), ())] * len(at)
+                ]
+            ).reshape(len(at), *self._split.shape)
+            # Of whom no device is known, all devices tell.
+            known[:, :, NO_DEVICE] = known.sum(axis=2)
+            self._in_segments[at] = _log2(known) + times_ms[:, None, None] / self._half_life_ms
         self._newest_ms = max(self._newest_ms, float(times_ms.max(initial=0.0)))
         self._told = None
 
@@ -127,7 +136,7 @@ class Demand:
         self.events = np.append(self.events, np.zeros(more, np.int64))
         self._demand = np.append(self._demand, np.full(more, -np.inf))
         self._trend = np.append(self._trend, np.full(more, -np.inf))
-        nothing = np.full((more, self._in_segments.shape[1]), -np.inf)
+        nothing = np.full((more, *self._split.shape), -np.inf)
         self._in_segments = np.concatenate([self._in_segments, nothing])
         self._told = None
 
@@ -145,7 +154,7 @@ class Demand:
 
 
 def _relative(logs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return what logarithms to base 2 stand for, in each column 1 for the greatest; zeros where there is none."""
+    """Return what logarithms to base 2 stand for, over all rows 1 for the greatest; zeros where there is none."""
     top = logs.max(axis=0, initial=-np.inf)
     relative: npt.NDArray[np.float64] = np.exp2(logs - np.where(np.isfinite(top), top, 0.0))
     return relative

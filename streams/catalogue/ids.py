@@ -29,6 +29,14 @@ class ItemNames(NamedTuple):
     pool: npt.NDArray[np.uint8]
     at: npt.NDArray[np.int64]
 
+    @classmethod
+    def of(cls, ids: Sequence[str]) -> ItemNames:
+        """Return ids as bytes of their own, by place."""
+        encoded = [item_id.encode() for item_id in ids]
+        at = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum([len(item_id) for item_id in encoded], out=at[1:])
+        return cls(np.frombuffer(b"".join(encoded), np.uint8).copy(), at)
+
 
 class ItemIds:
     """

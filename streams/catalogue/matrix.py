@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from models.neighbours import Related
 from models.quantisation import Quantised
+from models.segments import Split
 from streams import metrics
 from streams.catalogue.attributes import ItemAttributes
 from streams.catalogue.cards import Cards
@@ -67,7 +68,7 @@ class Catalogue:
         Of vectors whose space is not told.
     half_life_popularity_s
         Half-life of popularity.
-    segments
+    split
         Segments of users whose demand is told apart.
     clock
         Tells the time.
@@ -95,7 +96,7 @@ class Catalogue:
         dim: int | None = None,
         *,
         half_life_popularity_s: float = 14 * 86400.0,
-        segments: int = 0,
+        split: Split | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.revision = 0
@@ -106,7 +107,7 @@ class Catalogue:
         self.offer = Offer(_FIRST_CAPACITY)
         self._clock = clock
         self.changed_at = np.zeros(_FIRST_CAPACITY, np.int64)
-        self._demand = Demand(_FIRST_CAPACITY, half_life_popularity_s * 1000.0, segments)
+        self._demand = Demand(_FIRST_CAPACITY, half_life_popularity_s * 1000.0, split)
         self._space = VectorSpace(None, dim or 0, _FIRST_CAPACITY)
         self._staged: VectorSpace | None = None
         self._ids = ItemIds()
@@ -296,7 +297,7 @@ class Catalogue:
             [signals.trend for signals in told],
             [signals.ref_ts for signals in told],
             [signals.events for signals in told],
-            [signals.in_segments for signals in told],
+            [(signals.devices, signals.in_segments) for signals in told],
         )
         self.revision += 1
         self.signals_revision += 1

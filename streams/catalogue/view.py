@@ -36,7 +36,7 @@ class View(NamedTuple):
     rising
         (rows,) float32 in 0..1, how much demand rises; see `streams.catalogue.demand.Demand`.
     of_segments
-        (rows, segments) float32 in 0..1, popularity in each segment; without a column where none are told apart.
+        (rows, parts, kinds) float32 in 0..1, popularity in each segment; see `models.segments.Split.shape`.
     events
         (rows,) int64, how many events were counted of each; changes in place as vectors do.
     related

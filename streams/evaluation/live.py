@@ -21,6 +21,7 @@ from models.compiled import compiled
 from models.consistency import Previous
 from models.interactions import Asking, Int32, Int64, Interactions
 from models.ranking import RankingParameters
+from models.segments import Split
 from models.users import Excluded, Users, nothing_excluded
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.records import StageSpace, SwitchSpace, decode_record
@@ -83,6 +84,8 @@ class Live:
         Ids, by the numbers of the log.
     cards
         What the shop says of items; those it says nothing of are listed all the same.
+    devices
+        Names, by the numbers of the log.
 
     Attributes
     ----------
@@ -94,8 +97,9 @@ class Live:
     """
 
     def __init__(
-        self, settings: Settings, users: Sequence[str], items: Sequence[str], cards: Iterable[Item] = ()
-    ) -> None:
+        self, settings: Settings, users: Sequence[str], items: Sequence[str], cards: Iterable[Item] = (),
+        devices: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.name = "freshet"
         # Nobody is owed a list, and the log's own times say who is idle.
         self._settings = settings.model_copy(update={"make_lists": False, "accept_items_from_events": False})
@@ -103,6 +107,9 @@ class Live:
         self._users = list(users)
         self._user_json = [orjson.dumps(user_id) for user_id in users]
         self._item_json = [orjson.dumps(item_id) for item_id in items]
+        # Last, where the -1 of an event without a device finds it; and nothing else where nobody looks at them.
+        told = devices if settings.user_devices else [""] * len(devices)
+        self._device_json = [b',"device":' + orjson.dumps(name) if name else b"" for name in (*told, "")]
         self._number_of = {item_id: number for number, item_id in enumerate(items)}
         self._topics = [full_name(settings, name) for name in EVENT_TYPES]
         self._events_topic = full_name(settings, "item-events")
@@ -117,7 +124,10 @@ class Live:
         self._interval_ms = round(settings.signals_publish_interval_s * 1000)
         self._events = self._batches = 0
         self._seen = SeenItems(len(users))
-        self.catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s, segments=settings.day_parts)
+        self.catalogue = Catalogue(
+            half_life_popularity_s=settings.half_life_popularity_s,
+            split=Split(settings.day_parts, settings.user_devices),
+        )
         self.partition = InterestPartition(
             self._settings, 0, {"clicks": 1, "item-events": 1}, self.catalogue, _NoLists(), clock=self._clock
         )
@@ -206,10 +216,12 @@ class Live:
         """Return the events of one type as they would be fetched from their topic."""
         users, items = self._user_json, self._item_json
         places = np.flatnonzero(log.kinds == kind)
-        columns = (log.users[places].tolist(), log.items[places].tolist(), ts_ms[places].tolist())
+        columns = (column[places].tolist() for column in (log.users, log.items, ts_ms, log.devices))
         records = []
-        for number, (user, item, ts) in enumerate(zip(*columns, strict=True), start=self._events):
-            value = b'{"event_id":"%d","user_id":%b,"item_id":%b,"ts":%d}' % (number, users[user], items[item], ts)
+        for number, (user, item, ts, device) in enumerate(zip(*columns, strict=True), start=self._events):
+            value = b'{"event_id":"%d","user_id":%b,"item_id":%b,"ts":%d%b}' % (
+                number, users[user], items[item], ts, self._device_json[device]
+            )  # fmt: skip
             records.append(Record(number, ts, self._users[user].encode(), value))
         self._events += len(records)
         batch = Records.of(records)

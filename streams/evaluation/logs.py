@@ -60,6 +60,8 @@ class EvaluationLog:
         What is told of items, of those that anything is told of.
     impressions
         Of users and items that anybody interacted with, or that `cards` name.
+    devices
+        Names of devices by number.
 
     """
 
@@ -69,6 +71,7 @@ class EvaluationLog:
     items: list[str]
     cards: list[Item]
     impressions: Impressions = NOTHING_SHOWN
+    devices: tuple[str, ...] = ()
 
     def first_users(self, count: int | None) -> EvaluationLog:
         """Return the log cut to the users whose first events come first, at most so many."""
@@ -78,7 +81,7 @@ class EvaluationLog:
         shown = self.impressions
         some = shown.users < count
         seen = Impressions(shown.users[some], shown.items[some], shown.ts_ms[some])
-        return EvaluationLog(self.name, kept, self.users[:count], self.items, self.cards, seen)
+        return EvaluationLog(self.name, kept, self.users[:count], self.items, self.cards, seen, self.devices)
 
     def categories(self) -> Int32:
         """Return the category (items,) int32 of each item, a dense number; -1 where it has none."""
@@ -117,7 +120,7 @@ def find_log(settings: Settings, name: str, items: Path | None = None) -> Evalua
 
 def columns(name: str, entries: Iterable[Entry], cards: list[Item]) -> EvaluationLog:
     """
-    Return events as columns, some 30 bytes each; they may come in any order, those of one time keep it.
+    Return events as columns, some 35 bytes each; they may come in any order, those of one time keep it.
 
     Raises
     ------
@@ -125,7 +128,7 @@ def columns(name: str, entries: Iterable[Entry], cards: list[Item]) -> Evaluatio
         When an event has no item.
 
     """
-    users, items, sessions = (_Numbers() for _ in range(3))
+    users, items, sessions, devices = (_Numbers() for _ in range(4))
     kinds, ts_ms = array("B"), array("q")
     shown: list[tuple[int, str, str]] = []
     for entry in entries:
@@ -136,19 +139,23 @@ def columns(name: str, entries: Iterable[Entry], cards: list[Item]) -> Evaluatio
         users.add(str(entry.fields["user_id"]))
         items.add(_item_of(entry))
         sessions.add(_session_of(entry))
+        devices.add(_device_of(entry))
         kinds.append(kind)
         ts_ms.append(entry.ts_ms)
     log = Interactions(
-        users.column(), items.column(), np.array(kinds, np.uint8), np.array(ts_ms, np.int64), sessions.column()
-    )
-    return _with_cards(name, _in_time_order(log), users.ids(), items.ids(), cards, shown)
+        users.column(), items.column(), np.array(kinds, np.uint8), np.array(ts_ms, np.int64), sessions.column(),
+        devices.column(),
+    )  # fmt: skip
+    made = _with_cards(name, _in_time_order(log), users.ids(), items.ids(), cards, shown)
+    return replace(made, devices=tuple(devices.ids()))
 
 
 def _journey(name: str, bought: Purchases, cards: list[Item]) -> EvaluationLog:
     users, user_ids = _first_met(bought.households)
     items, item_ids = _first_met(bought.products)
     sessions, _ = _first_met(bought.baskets)
-    log = Interactions(users, items, np.full(len(users), TYPE_CODES["purchases"], np.uint8), bought.ts_ms, sessions)
+    kinds, devices = np.full(len(users), TYPE_CODES["purchases"], np.uint8), np.full(len(users), -1, np.int32)
+    log = Interactions(users, items, kinds, bought.ts_ms, sessions, devices)
     return _with_cards(name, _in_time_order(log), user_ids, item_ids, cards)
 
 
@@ -220,3 +227,8 @@ def _items_of(entry: Entry) -> list[str]:
 def _session_of(entry: Entry) -> str | None:
     session_id = entry.fields.get("session_id")
     return str(session_id) if isinstance(session_id, str | int) and session_id != "" else None
+
+
+def _device_of(entry: Entry) -> str | None:
+    device = entry.fields.get("device")
+    return device if isinstance(device, str) and device else None

@@ -62,7 +62,7 @@ class Run:
 
 def freshet(run: Run) -> Live:
     """Return Freshet before the first event of a log."""
-    live = Live(run.settings, run.log.users, run.log.items, run.log.cards)
+    live = Live(run.settings, run.log.users, run.log.items, run.log.cards, run.log.devices)
     if run.encoded is not None:
         live.serve(run.encoded.served, run.encoded.records())
     return live

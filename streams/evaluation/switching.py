@@ -134,7 +134,7 @@ def followed(
     for step, items in enumerate(np.ascontiguousarray(switches.items.T)):
         now_ms = np.full(len(users), begin_ms + step * _STEP_MS)
         none = np.full(len(users), -1, np.int32)
-        live.learn(Interactions(switches.users, items, np.full(len(users), kind), now_ms, none))
+        live.learn(Interactions(switches.users, items, np.full(len(users), kind), now_ms, none, none))
         for place, lists in enumerate(refreshed(live, settings, users, moved=True)):
             settings[place].take(users, lists, now_ms)
             first = lists[:, :CUT]

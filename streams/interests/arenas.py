@@ -105,6 +105,7 @@ def _release(store: Store, row: int) -> None:
     user.sums_at = 0
     user.folds = 0
     user.stale = False
+    user.device = 0
     for kind in range(TYPES):
         user.counts[kind] = 0
     for part in range(2):

@@ -13,7 +13,8 @@ import numpy as np
 from streams.interests.columns import Bool, Int32, Int64, Records, UInt8, UInt64
 from streams.wire.events import Event
 
-#: One interaction as it was read: time, name within its user, the record it came in, and where its ids stand.
+#: One interaction as it was read: time, name within its user, the record it came in, where its ids stand, its type and
+#: the code of the device it came from.
 EVENT: Final = np.dtype(
     [
         ("ts", np.int64),
@@ -27,6 +28,7 @@ EVENT: Final = np.dtype(
         ("event_at", np.int32),
         ("event_size", np.int32),
         ("kind", np.uint8),
+        ("device", np.uint8),
     ],
     align=True,
 )
@@ -91,8 +93,8 @@ class EventBatch(NamedTuple):
     ----------
     users, items, event_ids
         Ids.
-    ts, event_hash, kind
-        Event time in ms, 64 bits that name the event within its user, type code.
+    ts, event_hash, kind, device
+        Event time in ms, 64 bits that name the event within its user, type code, code of the device it came from.
     offset, record_ms
         Of the record each event came in; its topic follows from the type.
     impressions
@@ -106,6 +108,7 @@ class EventBatch(NamedTuple):
     ts: Int64
     event_hash: UInt64
     kind: UInt8
+    device: UInt8
     offset: Int64
     record_ms: Int64
     impressions: list[Event]
@@ -126,6 +129,7 @@ class EventBatch(NamedTuple):
             ts=columns["ts"],
             event_hash=columns["event_hash"],
             kind=columns["kind"],
+            device=columns["device"],
             offset=columns["offset"],
             record_ms=columns["record_ms"],
             impressions=impressions,

@@ -6,8 +6,9 @@ once), length of the head (u32), length of the body (u32), CRC-32 of all that st
 body. The head is the MessagePack of the list served last. Where nothing is left of an erased user but the mark of it,
 bit 0 says that the cache has still to forget the user.
 
-Body of versions 2 and 3. Fixed part (72 bytes): first_ts, newest_ts, floor_ts (i64), floor_hash (u64), erased_at (i64),
-counts by type (6 x u32), number of interactions, of tallies and of ids (u16 each), reserved (u16). Then
+Body of versions 2 to 4. Fixed part (72 bytes): first_ts, newest_ts, floor_ts (i64), floor_hash (u64), erased_at (i64),
+counts by type (6 x u32), number of interactions, of tallies and of ids (u16 each), code of the newest interaction's
+device (u16). Then
 - ids: length (u8) and UTF-8, in the order in which the parts below first name them;
 - interactions, oldest first, column by column: ms since the one before (varints; the first since first_ts), ids
   (varints), types (u8), hashes (u64);
@@ -15,7 +16,8 @@ counts by type (6 x u32), number of interactions, of tallies and of ids (u16 eac
   by type (varints), then all masses (f64);
 - if anything follows, the MessagePack of the user's margin: exclusions and impressions.
 The same set of events gives the same body. Bodies are written by `layout`, compiled; those of version 1 are read by
-`codec_v1`. A head of version 3 also says as of which events its list was made, and under which prices.
+`codec_v1`. A head from version 3 on also says as of which events its list was made, and under which prices. Version 4
+is that of users whose device is known; others are written as version 3, where the code is 0.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import Any, Final
 
 import msgspec
 
+from models.segments import OTHER_DEVICE
 from streams.errors import RecordFormatError
 from streams.interests import codec_v1
 from streams.interests.columns import RECENT_MAX, TALLIES_MAX
@@ -36,8 +39,9 @@ from streams.settings import EVENT_TYPES
 from streams.wire.limits import MAX_ID_BYTES
 
 FORMAT_VERSION: Final = 3
+DEVICE_VERSION: Final = 4
 #: What this build reads: its own version and those before, so that a rolling upgrade needs no pause.
-READABLE: Final = (1, 2, 3)
+READABLE: Final = (1, 2, 3, 4)
 #: Versions from this one on have the same body.
 SAME_BODY_FROM: Final = 2
 
@@ -50,6 +54,7 @@ FIXED: Final = struct.Struct("<qqqQq6I4H")
 #: Where single fields of the fixed part stand.
 NEWEST_TS_AT: Final = 8
 ERASED_AT_AT: Final = 32
+_DEVICE_AT: Final = FIXED.size - 2
 
 _I64 = struct.Struct("<q")
 _PENDING = 1
@@ -117,7 +122,8 @@ _NO_LIST: Final = Head(0, 0, [], [])
 def seal(head: bytes, body: bytes, *, pending: bool, erased: bool) -> bytes:
     """Return the record: prefix, checksum, head and body."""
     flags = (_PENDING if pending else 0) | (_ERASED if erased else 0)
-    prefix = _PREFIX.pack(MAGIC, FORMAT_VERSION, flags, len(head), len(body))
+    version = DEVICE_VERSION if any(body[_DEVICE_AT : FIXED.size]) else FORMAT_VERSION
+    prefix = _PREFIX.pack(MAGIC, version, flags, len(head), len(body))
     crc = zlib.crc32(body, zlib.crc32(head, zlib.crc32(prefix)))
     return b"".join((prefix, _CRC.pack(crc), head, body))
 
@@ -288,13 +294,15 @@ def encode_margin(
 
 
 def decode_body(body: bytes) -> UserState:
-    """Read a body of version 2 or 3; raises ValueError, IndexError, struct.error or msgspec's errors for others."""
+    """Read a body of version 2 to 4; raises ValueError, IndexError, struct.error or msgspec's errors for others."""
     state = UserState()
     fixed = FIXED.unpack_from(body)
     state.first_ts_ms, _, floor_ts_ms, floor_hash, state.erased_at_ms = fixed[:5]
     state.floor = (floor_ts_ms, floor_hash)
     state.counts = list(fixed[5:11])
-    interactions, tallies, names, _ = fixed[11:]
+    interactions, tallies, names, state.device = fixed[11:]
+    if state.device > OTHER_DEVICE:
+        raise ValueError("a device of an unknown code")
     reader = _Reader(body, FIXED.size)
     ids = [reader.text() for _ in range(names)]
     steps = [reader.varint() for _ in range(interactions)]

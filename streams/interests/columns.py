@@ -52,6 +52,7 @@ _SUMS_ROWS: Final = 65_536
 #: `tally_at`, `tally_n`, `tally_class`: block of the tallies, which begin where it does.
 #: `floor_ts`, `floor_hash`: greatest (time, hash) that left `recent`.
 #: `first_ts`: time of the oldest event applied, 0 before the first; `counts`: distinct events applied, by type.
+#: `device`: code of the device that the newest interaction came from, see `models.segments.device_code`.
 #: `user_hash`: 64 bits that stand for the user on `item-events`.
 #: `used_at`: number of the run that met the user last; `changed`: the record differs from the one committed last;
 #: `owed`: the restored record said that a list was owed.
@@ -70,6 +71,7 @@ USER: Final = np.dtype(
         ("changed", np.bool_),
         ("owed", np.bool_),
         ("stale", np.bool_),
+        ("device", np.uint8),
         ("folds", np.int32),
         ("floor_ts", np.int64),
         ("floor_hash", np.uint64),
@@ -169,13 +171,14 @@ class Store(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Events in order of (time, hash), (n,) each: row of the user, time, hash, row of the item, type code."""
+    """Events in order of (time, hash), (n,) each: row of user, time, hash, row of item, codes of type and device."""
 
     rows: Int64
     ts: Int64
     event_hash: UInt64
     item: Int32
     kind: UInt8
+    device: UInt8
 
 
 def make_arena(sizes: Int64) -> Arena:

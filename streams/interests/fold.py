@@ -3,7 +3,8 @@ How one event changes a user's columns, so that arrival order, duplicates and ba
 
 `recent` is a join: the union of all interactions seen, cut to its newest end. Cutting never brings back what an
 earlier cut left out, so any order of the same events gives the same `recent`; what leaves does so in (time, hash)
-order, so the tallies are a fold over one fixed sequence.
+order, so the tallies are a fold over one fixed sequence. The user's device is that of the greatest (time, hash, id of
+the item, code of the device) of all interactions seen.
 
 The exact condition. The body is byte for byte the same for every order, duplication and batching of a set of events if
 1. each event first arrives before any event of its user that is newer by more than `lateness_s`,
@@ -85,7 +86,7 @@ def _interact(store: Store, rules: Rules, items: Items, batch: Batch, at: int, p
             return _join_copy(store, rules, items, batch, at, slot)
     if ts < users[row].floor_ts or (ts == users[row].floor_ts and event_hash <= users[row].floor_hash):
         return LATE
-    slot = _insert(store, row, ts, event_hash, batch.item[at], batch.kind[at])
+    slot = _insert(store, row, ts, event_hash, batch.item[at], batch.kind[at], batch.device[at])
     _note_previous(store, rules, row, slot, previous)
     users[row].counts[batch.kind[at]] += 1
     if users[row].first_ts == 0 or ts < users[row].first_ts:
@@ -98,8 +99,8 @@ def _interact(store: Store, rules: Rules, items: Items, batch: Batch, at: int, p
 
 
 @compiled
-def _insert(store: Store, row: int, ts: int, event_hash: int, item: int, kind: int) -> int:
-    """Put an interaction in its place; return its slot."""
+def _insert(store: Store, row: int, ts: int, event_hash: int, item: int, kind: int, device: int) -> int:
+    """Put an interaction in its place; return its slot. The user's device is that of the newest one."""
     users, recents = store.users, store.recents
     hashes = store.hashes
     used = users[row].recent_n
@@ -117,6 +118,8 @@ def _insert(store: Store, row: int, ts: int, event_hash: int, item: int, kind: i
     recents[slot].item = item
     recents[slot].kind = kind
     users[row].recent_n = used + 1
+    if slot == first + used:
+        users[row].device = device
     return int(slot)
 
 
@@ -136,20 +139,23 @@ def _join_copy(store: Store, rules: Rules, items: Items, batch: Batch, at: int, 
     """Let the newest of several copies stand: once it has left, the floor holds off all of them."""
     users, recents = store.users, store.recents
     row, ts, item = batch.rows[at], batch.ts[at], batch.item[at]
+    last = users[row].recent_at + users[row].recent_n - 1
     if recents[slot].ts == ts and recents[slot].item == item and recents[slot].kind == batch.kind[at]:
-        return DUPLICATE
+        if slot < last or batch.device[at] <= users[row].device:
+            return DUPLICATE
+        users[row].device = batch.device[at]
+        return REPLACED
     users[row].first_ts = min(users[row].first_ts, ts)
     users[row].stale = True
     newer = ts > recents[slot].ts
     if ts == recents[slot].ts:
         newer = _sorts_after(items.names, item, recents[slot].item)
     if newer:
-        last = users[row].recent_at + users[row].recent_n - 1
         for later in range(slot, last):
             recents[later] = recents[later + 1]
             store.hashes[later] = store.hashes[later + 1]
         users[row].recent_n -= 1
-        _insert(store, row, ts, batch.event_hash[at], item, batch.kind[at])
+        _insert(store, row, ts, batch.event_hash[at], item, batch.kind[at], batch.device[at])
         _trim(store, rules, items, row)
     return REPLACED
 

@@ -15,11 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import structlog
 
+from models.segments import device_code
 from streams import metrics
+from streams.catalogue.ids import ItemNames
 from streams.interests.batch import EVENT, EventBatch
 from streams.interests.columns import Records
 from streams.interests.marks import Marks
-from streams.interests.parsing import Bounds, read_events
+from streams.interests.parsing import FOUND, Bounds, read_events
 from streams.kafka.alignment import Slice
 from streams.kafka.outgoing import OutRecord
 from streams.kafka.partitioner import partition_of
@@ -62,8 +64,8 @@ class _Collected:
         self._raw_bytes += len(raw)
         self._parts.append(events)
 
-    def add_long(self, event: Event, record: Record) -> None:
-        """Take an event that went the long way."""
+    def add_long(self, event: Event, record: Record, device: int) -> None:
+        """Take an event that went the long way, and the code of its device."""
         if event.type_code == IMPRESSION:
             self.impressions.append(event)
             return
@@ -72,7 +74,8 @@ class _Collected:
             encoded = text.encode()
             spans += (len(self._texts), len(encoded))
             self._texts += encoded
-        self._rows.append((event.ts_ms, event.event_hash, record.offset, record.timestamp, *spans, event.type_code))
+        at = (event.ts_ms, event.event_hash, record.offset, record.timestamp)
+        self._rows.append((*at, *spans, event.type_code, device))
         if event.item is not None:
             self.snapshots.append(event.item)
 
@@ -115,6 +118,8 @@ class Ingest:
         self._partition = partition
         self._partitions = partitions
         self._marks = marks
+        self._devices = settings.user_devices
+        self._device_names = ItemNames.of(settings.user_devices)
         self._clock = clock
 
     def decode(self, pieces: Sequence[Slice]) -> Ingested:
@@ -135,7 +140,7 @@ class Ingest:
                     dead_letters.append(self._dead_letter(decoded, topic, record))
                 else:
                     clamped += decoded.clamped
-                    collected.add_long(decoded, record)
+                    collected.add_long(decoded, record, device_code(decoded.device, self._devices))
         for (name, reason), count in refused.items():
             metrics.DEAD_LETTERS.labels(name, reason).inc(count)
             metrics.EVENTS.labels(name, "rejected").inc(count)
@@ -154,7 +159,10 @@ class Ingest:
         )  # fmt: skip
         events = np.empty(len(records), EVENT)
         left = np.zeros(len(records), np.bool_)
-        count = read_events(records.pool, records.table, type_code, bounds, events, left, np.empty(8, np.int64))
+        found = np.empty(FOUND, np.int64)
+        count = read_events(
+            records.pool, records.table, type_code, bounds, self._device_names, events, left, found
+        )  # fmt: skip
         if count:
             collected.add_short(records.raw, events[:count])
         return () if count == len(records) else [records[at] for at in np.flatnonzero(left).tolist()]

@@ -13,13 +13,15 @@ import numpy as np
 
 from models.compiled import compiled
 from streams.catalogue.ids import ItemNames
-from streams.interests.codec import FIXED, FORMAT_VERSION, MAGIC, START
+from streams.interests.codec import DEVICE_VERSION, FIXED, FORMAT_VERSION, MAGIC, START
 from streams.interests.columns import RECENT_SIZES, TALLY_SIZES, TYPES, Bool, Int32, Int64, Store, UInt8, UInt64
 
 _FIXED_BYTES: Final = FIXED.size
 _START: Final = START
 #: First four bytes of a record that nothing is said of: magic, version, no flags.
 _BEGIN: Final = int.from_bytes(MAGIC + bytes([FORMAT_VERSION]), "little")
+#: What the first bytes are more of a user whose device is known.
+_OF_DEVICE: Final = DEVICE_VERSION - FORMAT_VERSION << 16
 _PENDING_BIT: Final = 24
 _ERASED_BIT: Final = 25
 #: Longest parts: an interaction of 10 + 3 + 1 + 8 bytes, a tally of 3 + 10 + 8 + 5 a type, an id with its length.
@@ -179,6 +181,8 @@ def write(
         erased_at_ms = around.erased_at_ms[number]
         begin = np.uint64(_BEGIN) | np.uint64(around.owed[number]) << np.uint64(_PENDING_BIT)
         begin |= np.uint64(erased_at_ms > 0) << np.uint64(_ERASED_BIT)
+        if users[row].device:
+            begin += np.uint64(_OF_DEVICE)
         at = _put_words(wide, at + _START, around.heads, head_first, head_ends[number])
         body = at
         at = _write_body(source, row, erased_at_ms, out, wide, at, stamp + number, scratch)
@@ -276,4 +280,4 @@ def _write_fixed(store: Store, row: int, erased_at_ms: int, wide: UInt64, at: in
         # The next one, or what follows, takes the upper half.
         wide[at] = user.counts[kind]
         at += 4
-    wide[at] = used | user.tally_n << 16 | ids << 32
+    wide[at] = used | user.tally_n << 16 | ids << 32 | np.int64(user.device) << 48

@@ -15,6 +15,8 @@ import numpy as np
 
 from models.compiled import compiled
 from models.hashing import event_name, murmur2
+from models.segments import NO_DEVICE, OTHER_DEVICE
+from streams.catalogue.ids import ItemNames
 from streams.interests.columns import Bool, Int64, Records, UInt8
 from streams.wire.limits import MAX_EPOCH_MS, MAX_EVENT_BYTES, MAX_ID_BYTES, MAX_LABEL_CHARS, MAX_QUERY_CHARS
 
@@ -47,6 +49,7 @@ _FIELDS: Final = (
 )  # fmt: skip
 _EVENT: Final = 2
 _TS: Final = 3
+_DEVICE: Final = 6
 _QUERY: Final = 9
 _QUANTITY: Final = 11
 _POSITION: Final = 12
@@ -54,6 +57,11 @@ _ITEM: Final = 13
 #: A field that no limit is about.
 _UNKNOWN: Final = 14
 _REQUIRED: Final = 0b1111
+
+#: Where in what is found of a record the place of its device stands, behind three ids and the time; its size follows.
+_DEVICE_AT: Final = 7
+#: Numbers that are found of a record.
+FOUND: Final = 9
 
 _NAMES: Final = np.frombuffer(b"".join(_FIELDS), np.uint8).copy()
 _NAME_AT: Final = np.cumsum([0, *map(len, _FIELDS)])
@@ -74,7 +82,8 @@ _NULL: Final = np.frombuffer(b"null", np.uint8).copy()
 
 @compiled
 def read_events(
-    pool: UInt8, records: Records, kind: int, bounds: Bounds, events: Records, left: Bool, found: Int64
+    pool: UInt8, records: Records, kind: int, bounds: Bounds, devices: ItemNames, events: Records, left: Bool,
+    found: Int64,
 ) -> int:  # fmt: skip
     """
     Read interactions; return how many were read.
@@ -85,12 +94,14 @@ def read_events(
         The columns of `streams.kafka.transport.Records`, (n,).
     kind
         Type code of all.
+    devices
+        Names of the devices that are told apart.
     events
         (n,) `EVENT` out, filled from the start.
     left
         (n,) out: which records go the long way.
     found
-        (8,) scratch: where the three ids of a record stand, and its time.
+        (`FOUND`,) scratch: where the three ids of a record stand, its time, and where its device stands.
 
     """
     count = 0
@@ -99,6 +110,7 @@ def read_events(
         if _read_one(pool, records, at, bounds, found, event):
             event.kind = kind
             event.event_hash = event_name(kind, pool, event.event_at, event.event_size)
+            event.device = _device(pool, found[_DEVICE_AT], found[_DEVICE_AT + 1], devices)
             count += 1
         else:
             left[at] = True
@@ -132,8 +144,9 @@ def _read_one(pool: UInt8, records: Records, at: int, bounds: Bounds, found: Int
 
 @compiled
 def _fields(pool: UInt8, at: int, end: int, found: Int64) -> bool:
-    """Find where the three ids stand, and the time, in an object; False for anything that is not plain."""
+    """Find where ids and device stand, and the time, in an object; False for anything that is not plain."""
     seen = 0
+    found[_DEVICE_AT + 1] = 0
     at = _blank(pool, at, end)
     if at >= end or pool[at] != ord("{"):
         return False
@@ -175,6 +188,8 @@ def _value(pool: UInt8, field: int, at: int, end: int, found: Int64) -> int:
             return behind if 1 <= size <= MAX_ID_BYTES else -1
         if field == _TS or _QUERY < field <= _POSITION:
             return -1
+        if field == _DEVICE:
+            found[_DEVICE_AT], found[_DEVICE_AT + 1] = at + 1, size
         limit = MAX_QUERY_CHARS if field == _QUERY else MAX_EVENT_BYTES if field == _UNKNOWN else MAX_LABEL_CHARS
         return behind if size <= limit else -1
     if _ZERO <= pool[at] <= _NINE:
@@ -233,6 +248,23 @@ def _field(pool: UInt8, at: int, size: int) -> int:
         if same == size:
             return field
     return _UNKNOWN
+
+
+@compiled
+def _device(pool: UInt8, at: int, size: int, devices: ItemNames) -> int:
+    """Return the code of a device, as `models.segments.device_code` does."""
+    if size == 0 or len(devices.at) == 1:
+        return NO_DEVICE
+    for place in range(len(devices.at) - 1):
+        first = devices.at[place]
+        if devices.at[place + 1] - first != size:
+            continue
+        same = 0
+        while same < size and pool[at + same] == devices.pool[first + same]:
+            same += 1
+        if same == size:
+            return place + 1
+    return OTHER_DEVICE
 
 
 @compiled

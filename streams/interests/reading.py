@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from models.compiled import compiled
+from models.segments import OTHER_DEVICE
 from streams.interests import layout
 from streams.interests.arenas import move_recent, move_tallies
 from streams.interests.codec import FIXED, SAME_BODY_FROM, START
@@ -31,7 +32,7 @@ _START: Final = START
 _SAME_BODY_FROM: Final = SAME_BODY_FROM
 _FIXED_BYTES: Final = FIXED.size
 _MAX_ID_BYTES: Final = MAX_ID_BYTES
-#: Where in the fixed part the counts by type and the numbers of interactions, tallies and ids stand.
+#: Where in the fixed part the counts by type, and the numbers of interactions, tallies and ids before the device stand.
 _COUNTS_AT: Final = 40
 _SIZES_AT: Final = 64
 #: No record names more ids than it has interactions and tallies.
@@ -155,6 +156,12 @@ def _sizes(wide: UInt64, body: int) -> tuple[int, int, int]:
 
 
 @compiled
+def _device(wide: UInt64, body: int) -> int:
+    """Return the code of the device."""
+    return int(wide[body + _SIZES_AT] >> np.uint64(48))
+
+
+@compiled
 def _scan_body(
     content: Content, body: int, end: int, parts: Parts, number: int, ids: int, seen: Int64, stamp: int
 ) -> int:  # fmt: skip
@@ -163,7 +170,7 @@ def _scan_body(
     first_ts = np.int64(content.wide[body])
     if recent_n > RECENT_MAX or tally_n > TALLIES_MAX or names > recent_n + tally_n:
         return end + 1
-    if first_ts < 0 or first_ts > _LATEST:
+    if first_ts < 0 or first_ts > _LATEST or _device(content.wide, body) > OTHER_DEVICE:
         return end + 1
     at = _scan_ids(content.raw, body + _FIXED_BYTES, end, parts, ids, names)
     parts.columns[number] = at
@@ -284,6 +291,7 @@ def _fill_fixed(store: Store, row: int, wide: UInt64, at: int) -> None:
     user.floor_hash = wide[at + 24]
     for kind in range(TYPES):
         user.counts[kind] = wide[at + _COUNTS_AT + 4 * kind] & np.uint64(0xFFFFFFFF)
+    user.device = _device(wide, at)
     user.stale = True
 
 

@@ -105,7 +105,7 @@ class Slab:
         count = len(rows)
         outcome = np.zeros(count, np.uint8)
         previous = np.full((count, PREVIOUS), -1, np.int32)
-        columns = Batch(rows, batch.ts, batch.event_hash, items, batch.kind)
+        columns = Batch(rows, batch.ts, batch.event_hash, items, batch.kind, batch.device)
         done = 0
         while (done := fold(self.store, self.rules, self.items(), columns, done, outcome, previous)) < count:
             self._hot.store = with_room(self.store)

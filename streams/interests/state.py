@@ -106,6 +106,8 @@ class UserState:
         (ts_ms, event_hash) of the newest impressions in order, and the greatest that left.
     first_ts_ms
         Time of the oldest event applied; 0 before the first.
+    device
+        Code of the device that the newest interaction came from, see `models.segments.device_code`.
     erased_at_ms
         Records appended up to then are not the user's any more; 0 for a user who was never erased.
     pending
@@ -117,6 +119,7 @@ class UserState:
 
     __slots__ = (
         "counts",
+        "device",
         "erased_at_ms",
         "excluded",
         "first_ts_ms",
@@ -140,6 +143,7 @@ class UserState:
         self.seen: list[tuple[int, int]] = []
         self.seen_floor: tuple[int, int] = (0, 0)
         self.first_ts_ms = 0
+        self.device = 0
         self.erased_at_ms = 0
         self.pending = False
         self.last_list: LastList | None = None

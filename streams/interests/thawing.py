@@ -128,6 +128,7 @@ def _fill_plainly(store: Store, items: ItemVectors, row: int, state: UserState) 
     users["floor_ts"][row], users["floor_hash"][row] = state.floor
     users["first_ts"][row] = state.first_ts_ms
     users["counts"][row] = state.counts
+    users["device"][row] = state.device
     users["stale"][row] = True
     if state.recent:
         move_recent(store, row, len(state.recent))

@@ -49,9 +49,9 @@ class InterestVectors:
         if without_event is not None:
             wanted |= np.array(without_event, np.bool_)
         before = previous_lists(slab, rows, wanted)
-        keys = slab.store.users["user_hash"][rows]
+        keys, devices = (slab.store.users[name][rows] for name in ("user_hash", "device"))
         return Users(
-            interests, events, owned, slab.excluded_items(rows), newest_ts_ms(events), parameters, before, keys
+            interests, events, owned, slab.excluded_items(rows), newest_ts_ms(events), devices, parameters, before, keys
         )  # fmt: skip
 
     def gather(self, rows: Int64) -> Float32:

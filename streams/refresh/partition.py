@@ -50,7 +50,7 @@ _MAX_WAITING = 100_000
 
 
 #: Of applied events: user, item row, type, time, the item rows before.
-_Told = tuple[UInt64, Int32, UInt8, Int64, Int32]
+_Told = tuple[UInt64, Int32, UInt8, Int64, Int32, UInt8]
 
 
 class Refresh(Protocol):
@@ -305,8 +305,7 @@ class InterestPartition:
         told, self._told = self._told, []
         if not told:
             return
-        users, items, kinds, times, previous = (np.concatenate(column) for column in zip(*told, strict=True))
-        events = ItemEvents(self._catalogue.ids, users, items, kinds, times, previous)
+        events = ItemEvents(self._catalogue.ids, *(np.concatenate(column) for column in zip(*told, strict=True)))
         for partition, value in routed(events, self._owners_of_items(), self._catalogue.names):
             yield OutRecord(self._item_events_topic, None, value, partition)
 
@@ -345,7 +344,8 @@ def _tell(batch: EventBatch, result: FoldResult, slab: Slab) -> _Told:
     """Return what the signals role is told of the applied events, as columns."""
     applied = np.flatnonzero(result.outcome == APPLIED)
     users = slab.store.users["user_hash"][result.rows[applied]]
-    return users, result.items[applied], batch.kind[applied], batch.ts[applied], result.previous[applied]
+    kinds, times, devices = batch.kind[applied], batch.ts[applied], batch.device[applied]
+    return users, result.items[applied], kinds, times, result.previous[applied], devices
 
 
 def _count(result: FoldResult) -> None:

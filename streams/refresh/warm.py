@@ -10,6 +10,7 @@ import numpy as np
 
 from models.ranking import RankingParameters
 from models.scan import SAMPLED_FROM
+from models.segments import Split
 from models.users import nobody
 from streams.catalogue.matrix import Catalogue
 from streams.interests import warm as interests
@@ -21,7 +22,7 @@ from streams.wire.items import Item
 def warm() -> None:
     """Fold, gather, rank and strike in a slab and a catalogue of its own: that calls every compiled function."""
     interests.warm()
-    catalogue = Catalogue(dim=1, segments=1)
+    catalogue = Catalogue(dim=1, split=Split(1))
     # So many that a search begins with some of them.
     for number in range(SAMPLED_FROM):
         catalogue.upsert_item(Item(f"i{number}"))

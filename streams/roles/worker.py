@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from models.prebuilt import take_prebuilt
+from models.segments import Split
 from streams.catalogue.follower import Follower
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.records import Applied, CatalogueRecord
@@ -58,7 +59,10 @@ class Worker:
         self.commit_interval_s = settings.commit_interval_s
         self.fetch_pause_s = _FETCH_PAUSE_S
         self._settings = settings
-        self._catalogue = Catalogue(half_life_popularity_s=settings.half_life_popularity_s, segments=settings.day_parts)
+        self._catalogue = Catalogue(
+            half_life_popularity_s=settings.half_life_popularity_s,
+            split=Split(settings.day_parts, settings.user_devices),
+        )
         definitions = load_file(settings.experiments_file) if settings.experiments_file else []
         experiments = Experiments(definitions, load_ranking(settings.ranking_file))
         self._publisher = Publisher(

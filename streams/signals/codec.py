@@ -18,7 +18,7 @@ import numpy.typing as npt
 from models.decay import KEPT_EPOCHS, MAX_SUM
 from models.heavy_hitters import KEPT
 from streams.errors import RecordFormatError
-from streams.settings import MAX_DAY_PARTS
+from streams.settings import MAX_DAY_PARTS, MAX_DEVICES
 from streams.signals.popularity import ItemDemand
 from streams.wire.neighbours import MAX_NEIGHBOURS, Neighbour
 from streams.wire.signals import seal, unseal, unsealed
@@ -28,8 +28,11 @@ NEIGHBOURS_PREFIX = b"\x00neighbours:"
 
 _DEMAND, _FOLLOWERS, _NEIGHBOURS, _BATCHES = b"FS", b"FF", b"FN", b"FB"
 _VERSION = 1
-#: Of a demand with segments; one without is of version 1, which workers before them read.
+#: Of a demand in parts of the day; one without is of version 1, which workers before them read.
 _SEGMENTED = 2
+#: Of a demand in segments that tell devices apart, with their names.
+_OF_DEVICES = 3
+_MAX_SEGMENTS = MAX_DAY_PARTS * (MAX_DEVICES + 2)
 #: Half-lives since 1970: more is no time, whatever the half-life.
 _MAX_EPOCH = 2**50
 _WEIGHT = np.dtype("<f8")
@@ -38,6 +41,7 @@ _Sums = list[tuple[int, int]]
 _encoder = msgspec.msgpack.Encoder()
 _demand_decoder = msgspec.msgpack.Decoder(tuple[int, int, _Sums, _Sums])
 _segmented_decoder = msgspec.msgpack.Decoder(tuple[int, int, _Sums, _Sums, list[_Sums]])
+_of_devices_decoder = msgspec.msgpack.Decoder(tuple[int, int, _Sums, _Sums, list[_Sums], tuple[str, ...]])
 _followers_decoder = msgspec.msgpack.Decoder(tuple[int, float, list[str], bytes, bytes])
 _neighbours_decoder = msgspec.msgpack.Decoder(list[Neighbour])
 _batches_decoder = msgspec.msgpack.Decoder(list[bytes])
@@ -64,7 +68,9 @@ def encode_signal_state(demand: ItemDemand) -> bytes:
     if not demand.in_segments:
         return seal(_DEMAND, _VERSION, _encoder.encode(fields))
     in_segments = [sorted(part.items()) for part in demand.in_segments]
-    return seal(_DEMAND, _SEGMENTED, _encoder.encode([*fields, in_segments]))
+    if not demand.devices:
+        return seal(_DEMAND, _SEGMENTED, _encoder.encode([*fields, in_segments]))
+    return seal(_DEMAND, _OF_DEVICES, _encoder.encode([*fields, in_segments, demand.devices]))
 
 
 def decode_signal_state(record: bytes) -> ItemDemand:
@@ -78,24 +84,27 @@ def decode_signal_state(record: bytes) -> ItemDemand:
 
     """
     version, body = unsealed(record, _DEMAND, "a signal state")
-    if version not in {_VERSION, _SEGMENTED}:
-        raise RecordFormatError(f"a signal state of version {version}; known are {_VERSION} and {_SEGMENTED}")
+    if version not in {_VERSION, _SEGMENTED, _OF_DEVICES}:
+        raise RecordFormatError(f"a signal state of version {version}; known are {_VERSION} to {_OF_DEVICES}")
     in_segments: list[_Sums] = []
+    devices: tuple[str, ...] = ()
     try:
         if version == _VERSION:
             events, newest_ms, long, short = _demand_decoder.decode(body)
-        else:
+        elif version == _SEGMENTED:
             events, newest_ms, long, short, in_segments = _segmented_decoder.decode(body)
+        else:
+            events, newest_ms, long, short, in_segments, devices = _of_devices_decoder.decode(body)
     except msgspec.DecodeError as error:
         raise RecordFormatError(f"a signal state cannot be read: {error}") from error
-    if len(in_segments) > MAX_DAY_PARTS:
-        raise RecordFormatError(f"a signal state has {len(in_segments)} segments, more than {MAX_DAY_PARTS}")
+    if len(in_segments) > _MAX_SEGMENTS:
+        raise RecordFormatError(f"a signal state has {len(in_segments)} segments, more than {_MAX_SEGMENTS}")
     for sums in (long, short, *in_segments):
         epochs = [epoch for epoch, _ in sums]
         spans = not epochs or max(epochs) - min(epochs) < KEPT_EPOCHS
         if not spans or not all(abs(epoch) < _MAX_EPOCH and 0 <= share <= MAX_SUM for epoch, share in sums):
             raise RecordFormatError("a signal state has sums that cannot be")
-    return ItemDemand(dict(long), dict(short), newest_ms, events, tuple(map(dict, in_segments)))
+    return ItemDemand(dict(long), dict(short), newest_ms, events, tuple(map(dict, in_segments)), devices)
 
 
 def encode_followers(state: FollowersState) -> bytes:

@@ -14,6 +14,7 @@ import structlog
 from confluent_kafka import Message
 
 from models.heavy_hitters import Counted
+from models.segments import Split
 from streams import metrics
 from streams.errors import RecordFormatError
 from streams.kafka.alignment import Slice
@@ -91,7 +92,8 @@ class SignalsPartition:
         self.topic_ids: dict[str, str] = {}
         self.fit: Fit | None = None
         self._items = ItemTable(partition, partitions)
-        self._popularity = Popularity(settings.half_life_popularity_s, day_parts=settings.day_parts)
+        split = Split(settings.day_parts, settings.user_devices)
+        self._popularity = Popularity(settings.half_life_popularity_s, split=split)
         self._followers = Followers(settings.half_life_followers_s)
         #: Fitted neighbours by row, as their records: objects would take ten times the room.
         self._neighbours: dict[int, bytes] = {}
@@ -206,10 +208,11 @@ class SignalsPartition:
         )
         ts_ms = np.concatenate([batch.ts_ms for batch in batches])
         weights = self._weights[np.concatenate([batch.type_code for batch in batches])]
+        devices = np.concatenate([batch.device for batch in batches])
         # Step 1.
         rows = self._items.rows(item)
         own = rows >= 0
-        self._popularity.add(rows[own], ts_ms[own], weights[own])
+        self._popularity.add(rows[own], ts_ms[own], weights[own], devices[own])
         counted = rows[own]
         self._counted.update(counted.tolist())
         # Step 2.
@@ -315,6 +318,7 @@ class SignalsPartition:
             self._popularity.trend(demand, newest),
             demand.events,
             self._popularity.in_segments(demand, newest),
+            demand.devices,
         )
         return OutRecord(self._signals_topic, item_id.encode(), encode_item_signals(signals))
 

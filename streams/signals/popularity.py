@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.decay import KEPT_EPOCHS, NO_EPOCH, add_to_epochs, decayed_sum, epoch_shares
-from models.segments import segment_of
+from models.segments import Split, segment_of
 from streams.settings import EVENT_TYPES, Settings
 from streams.wire.signals import TREND_HALF_LIFE_S
 
@@ -20,6 +20,7 @@ _FIRST_ROWS = 1_024
 _NOT_DEMAND = ("dislikes", "impressions")
 
 Ints = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.uint8]
 
 
 def demand_weights(settings: Settings) -> tuple[float, ...]:
@@ -46,6 +47,8 @@ class ItemDemand(msgspec.Struct, gc=False):
         Events counted.
     in_segments
         The parts of `long` since segments are told apart; empty where they are not.
+    devices
+        Names of the devices that the segments tell apart, see `models.segments.Split`.
 
     """
 
@@ -54,6 +57,7 @@ class ItemDemand(msgspec.Struct, gc=False):
     newest_ms: int = 0
     events: int = 0
     in_segments: tuple[dict[int, int], ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 class _Sums:
@@ -97,23 +101,23 @@ class Popularity:
         Half-life of popularity.
     trend_half_life_s
         Half-life of the recent demand that `trend` compares with it.
-    day_parts
+    split
         Segments that are told apart.
 
     """
 
     def __init__(
-        self, half_life_s: float, trend_half_life_s: float = TREND_HALF_LIFE_S, day_parts: int = 0
+        self, half_life_s: float, trend_half_life_s: float = TREND_HALF_LIFE_S, split: Split | None = None
     ) -> None:  # fmt: skip
+        self._split = split or Split()
         self._long = _Sums(half_life_s)
         #: Of each item in each segment, those of one item side by side.
-        self._in_segments = _Sums(half_life_s, _FIRST_ROWS * day_parts)
-        self._day_parts = day_parts
+        self._in_segments = _Sums(half_life_s, _FIRST_ROWS * self._split.total)
         self._short = _Sums(trend_half_life_s)
         self._newest_ms = np.zeros(_FIRST_ROWS, np.int64)
         self._events = np.zeros(_FIRST_ROWS, np.int64)
 
-    def add(self, rows: Ints, ts_ms: Ints, weights: npt.NDArray[np.float64]) -> None:
+    def add(self, rows: Ints, ts_ms: Ints, weights: npt.NDArray[np.float64], devices: Codes) -> None:
         """
         Count events.
 
@@ -123,6 +127,8 @@ class Popularity:
             (n,) each: of which item, and when.
         weights
             (n,) float64, 0 (no demand) or more.
+        devices
+            (n,) uint8, code of the device each came from.
 
         """
         if not len(rows):
@@ -130,8 +136,8 @@ class Popularity:
         self._reserve(int(rows.max()) + 1)
         self._long.add(rows, ts_ms, weights)
         self._short.add(rows, ts_ms, weights)
-        if parts := self._day_parts:
-            self._in_segments.add(rows * parts + segment_of(ts_ms, parts), ts_ms, weights)
+        if total := self._split.total:
+            self._in_segments.add(rows * total + segment_of(ts_ms, devices, self._split.shape), ts_ms, weights)
         np.maximum.at(self._newest_ms, rows, ts_ms)
         np.add.at(self._events, rows, 1)
 
@@ -160,12 +166,12 @@ class Popularity:
             return ItemDemand({}, {})
         newest_ms, events = int(self._newest_ms[row]), int(self._events[row])
         parts = tuple(self._in_segments.get(place) for place in self._segments_of(row))
-        return ItemDemand(self._long.get(row), self._short.get(row), newest_ms, events, parts)
+        return ItemDemand(self._long.get(row), self._short.get(row), newest_ms, events, parts, self._split.devices)
 
     def restore(self, row: int, demand: ItemDemand) -> None:
         """Take back what was stored of an item; of other segments than these, they are counted from now on."""
         self._reserve(row + 1)
-        if len(demand.in_segments) == self._day_parts:
+        if (demand.devices, len(demand.in_segments)) == (self._split.devices, self._split.total):
             for place, sums in zip(self._segments_of(row), demand.in_segments, strict=True):
                 self._in_segments.set(place, sums)
         self._long.set(row, demand.long)
@@ -175,7 +181,7 @@ class Popularity:
 
     def _segments_of(self, row: int) -> range:
         """Return where the sums of an item in each segment stand."""
-        return range(row * self._day_parts, (row + 1) * self._day_parts)
+        return range(row * self._split.total, (row + 1) * self._split.total)
 
     def _reserve(self, rows: int) -> None:
         if rows <= len(self._events):
@@ -184,6 +190,6 @@ class Popularity:
         more = rows - len(self._events)
         self._long.reserve(rows)
         self._short.reserve(rows)
-        self._in_segments.reserve(rows * self._day_parts)
+        self._in_segments.reserve(rows * self._split.total)
         self._newest_ms = np.append(self._newest_ms, np.zeros(more, np.int64))
         self._events = np.append(self._events, np.zeros(more, np.int64))

@@ -80,7 +80,7 @@ def routed(
     # Compiled code believes indices.
     if problem := problem_of_columns(events, len(owners)):
         raise ValueError(problem)
-    names = names or _names(events.ids)
+    names = names or ItemNames.of(events.ids)
     ends = np.zeros(int(owners.max()) + 1, np.int64)
     _count(events.item, events.previous, owners, ends)
     np.cumsum(ends, out=ends)
@@ -93,13 +93,6 @@ def routed(
         for partition, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
         for value in writer.records(order[start:end])
     ]
-
-
-def _names(ids: Sequence[str]) -> ItemNames:
-    encoded = [item_id.encode() for item_id in ids]
-    at = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum([len(item_id) for item_id in encoded], out=at[1:])
-    return ItemNames(np.frombuffer(b"".join(encoded), np.uint8).copy(), at)
 
 
 class _Writer:
@@ -135,6 +128,7 @@ class _Writer:
                 self._events.type_code[told],
                 self._events.ts_ms[told],
                 self._previous[:count],
+                self._events.device[told],
             )
             yield encode_named_events(columns, ids, self._blob[:size].tobytes())
 

@@ -18,7 +18,7 @@ from streams.wire.signals import ItemEvent, item_events
 def warm() -> None:
     """Count, learn and fit one event in objects of its own: that calls every compiled function."""
     row, one, click = np.zeros(1, np.int64), np.ones(1, np.int64), 1
-    Popularity(1.0).add(row, one, np.ones(1))
+    Popularity(1.0).add(row, one, np.ones(1), np.zeros(1, np.uint8))
     hitters = HeavyHitters()
     hitters.learn(row, np.zeros(1, np.int32), one, one)
     hitters.restore(0, hitters.counted(0))

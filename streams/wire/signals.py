@@ -2,9 +2,10 @@
 What interest workers tell the signals workers of items (`item-events`), and what these answer (`item-signals`).
 
 `item-events` is binary, a batch a record: magic `FE`, format version (u8), reserved (u8), CRC-32 of the body (u32),
-then the body. Version 2 is columns, all little endian: events n (u32), ids m (u32), user (n u64), time (n i64),
-item (n i32), previous (n x 3 i32), type (n u8), and the m ids in UTF-8, joined by line feeds, which no id can hold.
-Version 1, MessagePack arrays of events, is still read. `item-signals` is JSON, for people and other readers.
+then the body. Version 3 is columns, all little endian: events n (u32), ids m (u32), user (n u64), time (n i64),
+item (n i32), previous (n x 3 i32), type (n u8), device (n u8), and the m ids in UTF-8, joined by line feeds, which no
+id can hold. A batch of which no device is known is of version 2, which has no such column. Version 1, MessagePack
+arrays of events, is still read. `item-signals` is JSON, for people and other readers.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ _HEAD = struct.Struct("<2sBBI")
 _MAGIC = b"FE"
 _COUNTS = struct.Struct("<II")
 
-#: Version of `item-events` that is written.
-ITEM_EVENTS_VERSION = 2
-#: Events of one record: 540 kB of columns.
+#: Versions of `item-events` that are written: with devices, and where none is known.
+ITEM_EVENTS_VERSION = 3
+ITEM_EVENTS_WITHOUT_DEVICES = 2
+#: Events of one record: 560 kB of columns.
 MAX_ITEM_EVENTS = 16_384
 #: Bytes of one record, below the topic's limit of 1 MiB whatever the compression does.
 MAX_ITEM_EVENTS_BYTES = 1_000_000
@@ -43,12 +45,13 @@ _USER = np.dtype("<u8")
 _TIME = np.dtype("<i8")
 _INDEX = np.dtype("<i4")
 _TYPE = np.dtype("u1")
-#: Bytes of one event, and of what stands before the events, in a record.
-EVENT_BYTES = _USER.itemsize + _TIME.itemsize + (1 + PREVIOUS) * _INDEX.itemsize + _TYPE.itemsize
+_DEVICE = np.dtype("u1")
+#: Most bytes of one event, and those of what stands before the events, in a record.
+EVENT_BYTES = _USER.itemsize + _TIME.itemsize + (1 + PREVIOUS) * _INDEX.itemsize + _TYPE.itemsize + _DEVICE.itemsize
 ITEM_EVENTS_HEAD_BYTES = _HEAD.size + _COUNTS.size
 
 
-class ItemEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class ItemEvent(msgspec.Struct, frozen=True, gc=False):
     """
     One event seen from its item, as a row; batches travel as the columns of `ItemEvents`.
 
@@ -58,8 +61,21 @@ class ItemEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
         64 bits that stand for the user (or the session): the same user reads the same, the id does not travel.
     previous
         Items the user met just before, newest first.
+    device
+        Code of the device it came from, see `models.segments.device_code`.
 
     """
+
+    user: int
+    item_id: str
+    type_code: int
+    ts_ms: int
+    previous: tuple[str, ...] = ()
+    device: int = 0
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An event in a record of version 1: what `ItemEvent` says, but for the device."""
 
     user: int
     item_id: str
@@ -86,6 +102,8 @@ class ItemEvents(NamedTuple):
         (n,) int64, event time, ms since the epoch.
     previous
         (n, 3) int32, items the user met just before, newest first, as indices into `ids`; -1 where there is none.
+    device
+        (n,) uint8, code of the device each came from, see `models.segments.device_code`.
 
     """
 
@@ -95,6 +113,7 @@ class ItemEvents(NamedTuple):
     type_code: npt.NDArray[np.uint8]
     ts_ms: npt.NDArray[np.int64]
     previous: npt.NDArray[np.int32]
+    device: npt.NDArray[np.uint8]
 
 
 class ItemSignals(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -113,6 +132,8 @@ class ItemSignals(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         Events counted in all.
     in_segments
         The popularity's parts in each segment of users, see `models.segments`; empty where they are not told apart.
+    devices
+        Names of the devices that the segments tell apart.
 
     """
 
@@ -122,9 +143,10 @@ class ItemSignals(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     trend: float
     events: int
     in_segments: tuple[float, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
-_rows_decoder = msgspec.msgpack.Decoder(list[ItemEvent])
+_rows_decoder = msgspec.msgpack.Decoder(list[_Row])
 _signals_encoder = msgspec.json.Encoder()
 _signals_decoder = msgspec.json.Decoder(ItemSignals)
 
@@ -183,6 +205,7 @@ def item_events(rows: Sequence[ItemEvent]) -> ItemEvents:
         np.array([row.type_code for row in rows], np.uint8),
         np.array([row.ts_ms for row in rows], np.int64),
         previous,
+        np.array([row.device for row in rows], np.uint8),
     )
 
 
@@ -219,15 +242,19 @@ def encode_named_events(events: ItemEvents, ids: int, blob: bytes) -> bytes:
         raise ValueError(f"previous has shape {events.previous.shape}")
     if problem := problem_of_columns(events, ids) or _problem_of_ids(blob, ids):
         raise ValueError(problem)
-    columns = (
+    columns: list[npt.NDArray[Any]] = [
         events.user.astype(_USER, copy=False),
         events.ts_ms.astype(_TIME, copy=False),
         events.item.astype(_INDEX, copy=False),
         events.previous.astype(_INDEX, copy=False),
         events.type_code.astype(_TYPE, copy=False),
-    )
+    ]
+    version = ITEM_EVENTS_WITHOUT_DEVICES
+    if events.device.any():
+        version = ITEM_EVENTS_VERSION
+        columns.append(events.device.astype(_DEVICE, copy=False))
     counts = _COUNTS.pack(len(events.item), ids)
-    record = seal(_MAGIC, ITEM_EVENTS_VERSION, b"".join((counts, *(column.tobytes() for column in columns), blob)))
+    record = seal(_MAGIC, version, b"".join((counts, *(column.tobytes() for column in columns), blob)))
     if len(record) > MAX_ITEM_EVENTS_BYTES:
         raise ValueError(f"{len(record)} bytes, one record holds {MAX_ITEM_EVENTS_BYTES}")
     return record
@@ -246,10 +273,10 @@ def decode_item_events(record: bytes) -> ItemEvents:
     version, body = unsealed(record, _MAGIC, "an item-events batch")
     if version == 1:
         events, blob = _rows(body)
-    elif version == ITEM_EVENTS_VERSION:
-        events, blob = _columns(body)
+    elif version in {ITEM_EVENTS_WITHOUT_DEVICES, ITEM_EVENTS_VERSION}:
+        events, blob = _columns(body, with_devices=version == ITEM_EVENTS_VERSION)
     else:
-        raise RecordFormatError(f"an item-events batch of version {version}; known are 1 and {ITEM_EVENTS_VERSION}")
+        raise RecordFormatError(f"an item-events batch of version {version}; known are 1 to {ITEM_EVENTS_VERSION}")
     if problem := problem_of_columns(events, len(events.ids)) or _problem_of_ids(blob, len(events.ids)):
         raise RecordFormatError(f"an item-events batch cannot be: {problem}")
     return events
@@ -257,16 +284,20 @@ def decode_item_events(record: bytes) -> ItemEvents:
 
 def _rows(body: bytes) -> tuple[ItemEvents, bytes]:
     try:
-        events = item_events(_rows_decoder.decode(body))
+        rows = _rows_decoder.decode(body)
+        events = item_events(
+            [ItemEvent(row.user, row.item_id, row.type_code, row.ts_ms, row.previous) for row in rows]
+        )  # fmt: skip
         return events, "\n".join(events.ids).encode()
     except (msgspec.DecodeError, OverflowError, UnicodeError) as error:
         raise RecordFormatError(f"an item-events batch cannot be read: {error}") from error
 
 
-def _columns(body: bytes) -> tuple[ItemEvents, bytes]:
+def _columns(body: bytes, *, with_devices: bool) -> tuple[ItemEvents, bytes]:
+    event_bytes = EVENT_BYTES if with_devices else EVENT_BYTES - _DEVICE.itemsize
     count, ids = _COUNTS.unpack_from(body) if len(body) >= _COUNTS.size else (MAX_ITEM_EVENTS + 1, 0)
-    blob = body[_COUNTS.size + count * EVENT_BYTES :]
-    if count > MAX_ITEM_EVENTS or len(body) < _COUNTS.size + count * EVENT_BYTES:
+    blob = body[_COUNTS.size + count * event_bytes :]
+    if count > MAX_ITEM_EVENTS or len(body) < _COUNTS.size + count * event_bytes:
         raise RecordFormatError("an item-events batch has another length than its counts say")
     try:
         names = blob.decode().split("\n") if blob else []
@@ -283,13 +314,15 @@ def _columns(body: bytes) -> tuple[ItemEvents, bytes]:
 
     user, ts_ms, item = column(_USER), column(_TIME), column(_INDEX)
     previous, type_code = column(_INDEX, PREVIOUS).reshape(-1, PREVIOUS), column(_TYPE)
-    return ItemEvents(names, user, item, type_code, ts_ms, previous), blob
+    device = column(_DEVICE) if with_devices else np.zeros(count, np.uint8)
+    return ItemEvents(names, user, item, type_code, ts_ms, previous, device), blob
 
 
 def problem_of_columns(events: ItemEvents, ids: int) -> str:
     """Return what is wrong with columns that mean so many ids; empty when nothing is."""
     count = len(events.item)
-    if any(len(column) != count for column in (events.user, events.type_code, events.ts_ms, events.previous)):
+    columns = (events.user, events.type_code, events.ts_ms, events.previous, events.device)
+    if any(len(column) != count for column in columns):
         return "its columns have different lengths"
     if count and not (
         0 <= events.item.min() <= events.item.max() < ids and -1 <= events.previous.min() <= events.previous.max() < ids

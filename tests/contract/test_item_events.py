@@ -40,10 +40,28 @@ VERSION_2 = bytes.fromhex(
     "01" "03"
     "69310ae789a90a68320a6831"
 )  # fmt: skip
+OF_DEVICES = [msgspec.structs.replace(row, device=device) for row, device in zip(ROWS, (1, 255), strict=True)]
+VERSION_3 = bytes.fromhex(
+    "46450300" "997ab986"
+    "02000000" "04000000"
+    "0000000000000080" "0100000000000000"
+    "0068e5cf8b010000" "0168e5cf8b010000"
+    "00000000" "01000000"
+    "0200000003000000ffffffff" "ffffffffffffffffffffffff"
+    "01" "03"
+    "01" "ff"
+    "69310ae789a90a68320a6831"
+)  # fmt: skip
 
 
 def test_columns_are_written() -> None:
-    """Version 2: magic, version, checksum, counts, columns, ids; widest column first."""
+    """Version 3: magic, version, checksum, counts, columns, ids; widest column first."""
+    assert VERSION_3.hex() == encode_item_events(item_events(OF_DEVICES)).hex()
+    assert as_rows(decode_item_events(VERSION_3)) == OF_DEVICES
+
+
+def test_batches_without_devices_are_as_they_were() -> None:
+    """Version 2, without that column: older signals workers read it."""
     assert VERSION_2.hex() == encode_item_events(item_events(ROWS)).hex()
     assert as_rows(decode_item_events(VERSION_2)) == ROWS
 
@@ -58,7 +76,7 @@ def test_rows_are_still_read() -> None:
 
 @pytest.mark.parametrize(
     "record",
-    [b"", b"FE", b"XX" + VERSION_2[2:], b"FE\x03" + VERSION_2[3:], VERSION_2[:-1], VERSION_2 + b"\0", VERSION_1[:-1]],
+    [b"", b"FE", b"XX" + VERSION_2[2:], b"FE\x04" + VERSION_2[3:], VERSION_2[:-1], VERSION_2 + b"\0", VERSION_1[:-1]],
 )
 def test_damaged_records_are_refused(record: bytes) -> None:
     """Cut, foreign, newer or longer records are no batch."""
@@ -89,6 +107,7 @@ def altered(place: int, value: bytes) -> bytes:
         (altered(74, b"\xff"), "UTF-8"),
         (altered(74, b"\x00"), "control"),
         (seal(b"FE", 2, VERSION_2[8:] + b"x" * 199), "bytes"),
+        (seal(b"FE", 3, VERSION_2[8:]), "bytes"),
         (seal(b"FE", 2, VERSION_2[8:-2] + b""), "bytes"),
         (seal(b"FE", 2, b"\x01"), "length"),
         (seal(b"FE", 1, msgspec.msgpack.encode([[-1, "i", 1, 5, []]])), "cannot be read"),
@@ -104,7 +123,7 @@ def test_what_cannot_be_is_refused(record: bytes, told: str) -> None:
         decode_item_events(record)
 
 
-@given(st.binary(max_size=120), st.sampled_from([1, 2]))
+@given(st.binary(max_size=120), st.sampled_from([1, 2, 3]))
 def test_no_bytes_do_harm(body: bytes, version: int) -> None:
     """Whatever stands behind the head is read or refused, never another error."""
     try:
@@ -135,6 +154,7 @@ def many(count: int, id_chars: int) -> ItemEvents:
         np.ones(count, np.uint8),
         np.full(count, 1_700_000_000_000, np.int64),
         previous,
+        np.full(count, 255, np.uint8),
     )
 
 
@@ -160,6 +180,7 @@ def test_columns_that_do_not_fit_are_not_written() -> None:
         events._replace(item=events.item + 4),
         events._replace(previous=events.previous[:1]),
         events._replace(user=events.user[:1]),
+        events._replace(device=events.device[:1]),
         events._replace(ids=["i1", "a\nb", "h2", "h1"]),
         events._replace(ids=["i1", "x" * 201, "h2", "h1"]),
         events._replace(type_code=np.array([1, 6], np.uint8)),

@@ -31,6 +31,14 @@ SEGMENTED_RECORD = bytes.fromhex(
     "46530200" "0842729a"
     "9503cf0000018bcfe568009292cd057ccf000001000000000092cd057dce5a82799a9192cd4cdb07929192cd057dce5a82799a90"
 )  # fmt: skip
+OF_DEVICES = msgspec.structs.replace(
+    STATE, in_segments=({1405: 1_518_500_250}, {}, {}), devices=("phone",)
+)  # fmt: skip
+OF_DEVICES_RECORD = bytes.fromhex(
+    "46530300" "85b4eef4"
+    "9603cf0000018bcfe568009292cd057ccf000001000000000092cd057dce5a82799a9192cd4cdb07"
+    "939192cd057dce5a82799a909091a570686f6e65"
+)  # fmt: skip
 SIGNALS = ItemSignals("i1", 2.5, 1_700_000_000_000, 1.25, 3)
 SIGNALS_RECORD = b'{"item_id":"i1","popularity":2.5,"ref_ts":1700000000000,"trend":1.25,"events":3}'
 
@@ -48,6 +56,12 @@ def test_signal_state_with_segments() -> None:
     assert decode_signal_state(SEGMENTED_RECORD) == state
 
 
+def test_signal_state_by_device() -> None:
+    """Version 3 names the devices behind the segments; only those write it who tell devices apart."""
+    assert encode_signal_state(OF_DEVICES).hex() == OF_DEVICES_RECORD.hex()
+    assert decode_signal_state(OF_DEVICES_RECORD) == OF_DEVICES
+
+
 def test_item_signals() -> None:
     """Plain JSON, so that anybody can read it."""
     assert encode_item_signals(SIGNALS) == SIGNALS_RECORD
@@ -55,6 +69,9 @@ def test_item_signals() -> None:
     told = b',"in_segments":[2.0,0.5]}'
     assert encode_item_signals(msgspec.structs.replace(SIGNALS, in_segments=(2.0, 0.5))) == SIGNALS_RECORD[:-1] + told
     assert decode_item_signals(SIGNALS_RECORD[:-1] + told).in_segments == (2.0, 0.5)
+    of_devices = msgspec.structs.replace(SIGNALS, in_segments=(2.0, 0.5, 0.0), devices=("phone",))
+    record = SIGNALS_RECORD[:-1] + b',"in_segments":[2.0,0.5,0.0],"devices":["phone"]}'
+    assert (record, of_devices) == (encode_item_signals(of_devices), decode_item_signals(record))
 
 
 def test_newer_fields_are_ignored() -> None:
@@ -152,7 +169,7 @@ def test_followers_that_cannot_be_are_refused(state: FollowersState) -> None:
         ItemDemand({1: 1, 30: 1}, {}),
         ItemDemand({}, {1: 2**63}),
         ItemDemand({}, {}, in_segments=({1: -1},)),
-        ItemDemand({}, {}, in_segments=({},) * 9),
+        ItemDemand({}, {}, in_segments=({},) * 81),
     ],
 )
 def test_sums_that_cannot_be_are_refused(demand: ItemDemand) -> None:

@@ -20,7 +20,7 @@ from streams.settings import Settings
 from tests.support.reference import body_of, head_of
 
 GOLDEN = Path(__file__).parent / "golden"
-VERSION_1, VERSION_2, VERSION_3 = (GOLDEN / f"user-state-v{version}.bin" for version in (1, 2, 3))
+VERSION_1, VERSION_2, VERSION_3, VERSION_4 = (GOLDEN / f"user-state-v{version}.bin" for version in (1, 2, 3, 4))
 START_MS = 1_700_000_000_000
 
 
@@ -39,6 +39,7 @@ def golden_state() -> UserState:
     state.seen = [(START_MS + 8, 3), (START_MS + 9, 2**63)]
     state.seen_floor = (START_MS + 7, 5)
     state.first_ts_ms = START_MS
+    state.device = 255
     state.pending = True
     made_ms = START_MS + 2**41
     state.last_list = LastList(2**32 + 17, made_ms, (("x", START_MS), ("y", made_ms)), made_ms - 9, 4, (7, 2**16 - 1))
@@ -46,8 +47,10 @@ def golden_state() -> UserState:
 
 
 def state_before(version: int) -> UserState:
-    """Return the same state as a record of an earlier version has it: it does not know what a list was made of."""
+    """Return the same state as a record of an earlier version has it: without device, and what a list was made of."""
     state = golden_state()
+    if version < 4:
+        state.device = 0
     if version < 3:
         assert state.last_list is not None
         made_ms = state.last_list.generated_at_ms
@@ -66,11 +69,18 @@ def rewritten(record: bytes) -> bytes:
 def test_golden_bytes() -> None:
     """A state gives the bytes that were written down; a format change needs a new version."""
     state = golden_state()
+    assert VERSION_4.read_bytes() == codec.seal(head_of(state), body_of(state), pending=True, erased=False)
+    assert VERSION_4.read_bytes() == rewritten(VERSION_4.read_bytes())
+
+
+def test_without_a_device_the_version_before_is_written() -> None:
+    """Where no device is known, workers from before there were any read the record."""
+    state = state_before(3)
     assert VERSION_3.read_bytes() == codec.seal(head_of(state), body_of(state), pending=True, erased=False)
     assert VERSION_3.read_bytes() == rewritten(VERSION_3.read_bytes())
 
 
-@pytest.mark.parametrize(("golden", "version"), [(VERSION_1, 1), (VERSION_2, 2), (VERSION_3, 3)])
+@pytest.mark.parametrize(("golden", "version"), [(VERSION_1, 1), (VERSION_2, 2), (VERSION_3, 3), (VERSION_4, 4)])
 def test_golden_records_read_back(golden: Path, version: int) -> None:
     """The bytes that were written down give the state, field by field: this version's, and those before it."""
     expected, actual = state_before(version), codec.decode(golden.read_bytes())
@@ -90,7 +100,7 @@ def test_the_versions_before_are_taken_over(golden: Path, version: int) -> None:
 
 def test_body_stands_behind_the_head() -> None:
     """The body is the record's end and does not depend on what is owed or was served."""
-    state = golden_state()
+    state = state_before(3)
     body = body_of(state)
     assert VERSION_3.read_bytes().endswith(body)
     assert VERSION_2.read_bytes().endswith(body)
@@ -112,7 +122,7 @@ def test_what_is_read_without_decoding() -> None:
 
 def test_every_changed_byte_is_noticed() -> None:
     """Whichever byte of a record changes, it is refused; so is every cut and anything appended."""
-    record = VERSION_3.read_bytes()
+    record = VERSION_4.read_bytes()
     for at in range(len(record)):
         with pytest.raises(RecordFormatError):
             codec.decode(record[:at] + bytes([record[at] ^ 0x55]) + record[at + 1 :])
@@ -125,8 +135,8 @@ def test_every_changed_byte_is_noticed() -> None:
 def test_unknown_version_is_named() -> None:
     """A record of a later build says which version it is."""
     record = VERSION_3.read_bytes()
-    with pytest.raises(RecordFormatError, match="version 4"):
-        codec.decode(record[:2] + b"\x04" + record[3:])
+    with pytest.raises(RecordFormatError, match="version 5"):
+        codec.decode(record[:2] + b"\x05" + record[3:])
 
 
 @settings(deadline=None)
@@ -162,10 +172,10 @@ def test_nonsense_of_version_1_is_refused_or_a_state(columns: list[object]) -> N
 
 @settings(deadline=None, max_examples=300)
 @given(st.data())
-def test_nonsense_of_version_3_is_refused_or_a_state(data: st.DataObject) -> None:
+def test_nonsense_of_version_4_is_refused_or_a_state(data: st.DataObject) -> None:
     """A body with bytes changed, cut or added is a RecordFormatError or some state, and never harms the process."""
     body = bytearray(body_of(golden_state()))
     for _ in range(data.draw(st.integers(0, 6))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(body)))
-    read_both_ways(3, bytes(body[:cut]) + data.draw(st.binary(max_size=9)))
+    read_both_ways(4, bytes(body[:cut]) + data.draw(st.binary(max_size=9)))

@@ -41,8 +41,8 @@ _PHASES = {"views": 400, "clicks": 400, "purchases": 60, "dislikes": 40}
 
 
 def walks() -> list[Entry]:
-    """Return what users do who walk among neighbouring items, a minute an event."""
-    rng = random.Random(3)
+    """Return what users do who walk among neighbouring items, a minute an event, now and then from a device."""
+    rng, devices = random.Random(3), random.Random(4)
     start_ms = round(time.time() * 1000) - 20 * 86_400_000
     here = [rng.randrange(_ITEMS) for _ in range(_USERS)]
     entries: list[Entry] = []
@@ -51,6 +51,8 @@ def walks() -> list[Entry]:
             user = rng.randrange(_USERS)
             here[user] = (here[user] + rng.choice([1, 1, 2, 7, -3])) % _ITEMS
             fields = {"event_id": f"e{len(entries)}", "user_id": f"u{user}", "item_id": f"i{here[user]}"}
+            if device := devices.choice(["", "phone", "desktop", "t\u00e9l\u00e9"]):
+                fields["device"] = device
             entries.append(Entry(topic, start_ms + 60_000 * len(entries), fields))
     return entries
 
@@ -67,7 +69,7 @@ def vectors() -> list[tuple[bytes, bytes]]:
 
 def live_lists(settings: Settings, told: EvaluationLog) -> dict[str, bytes]:
     """Return the places of each user's list, as an evaluation makes it."""
-    live = Live(settings, told.users, told.items, told.cards)
+    live = Live(settings, told.users, told.items, told.cards, told.devices)
     live.learn(told.interactions)
     live.fit()
     live.serve(_SPACE, vectors())
@@ -127,16 +129,16 @@ def test_published_and_evaluated_lists_are_equal(settings_for: Callable[..., Set
     """
     All that every user's list says of its items is the same bytes, with a learned scorer and fresh items to explore.
 
-    Prices and segments are in them, too. The worker folds the log; then the signals role counts it, fits once and
-    publishes; at last the vectors come, all in one step, for which every user is ranked again. So each list is of all
-    events, all signals, one fit, all vectors.
+    Prices and segments by hour and device are in them, too. The worker folds the log; then the signals role counts it,
+    fits once and publishes; at last the vectors come, all in one step, for which every user is ranked again. So each
+    list is of all events, all signals, one fit, all vectors.
     """
     scorer, ranking = tmp_path / "scorer.safetensors", tmp_path / "ranking.json"
     save_scorer(TrainedScorer(random_scorer(4, _DIM), _SPACE.fingerprint), scorer)
     ranking.write_text('{"ranking": {"network": 0.7, "price": 0.2, "segment": 0.2, "explore": 0.5}}')
     settings = settings_for(
         partitions=1, signals_publish_interval_s=0.2, neighbours_regularisation=5.0, scorer_file=scorer,
-        ranking_file=ranking, day_parts=4,
+        ranking_file=ranking, day_parts=4, user_devices=("phone", "t\u00e9l\u00e9"),
     )  # fmt: skip
     entries = walks()
     cards = [
@@ -171,6 +173,7 @@ def test_published_and_evaluated_lists_are_equal(settings_for: Callable[..., Set
     sources = {place["source"] for one in lists.values() for place in msgspec.json.decode(one)}
 
     assert live_lists(settings, told) == lists
-    assert live_lists(settings.model_copy(update={"scorer_file": None}), told) != lists
+    for other in ({"scorer_file": None}, {"user_devices": ()}, {"user_devices": ("desktop",)}):
+        assert live_lists(settings.model_copy(update=other), told) != lists
     assert {settings.list_size} == {len(msgspec.json.decode(one)) for one in lists.values()}
     assert {"interest", "neighbours", "explore"} <= sources

@@ -95,14 +95,21 @@ class Shoppers:
         item_id = f"i{(here + self._rng.choice([1, 1, 1, 2, 7])) % 25}"
         previous = tuple(reversed(met[-3:]))
         met.append(item_id)
-        return ItemEvent(user, item_id, self._rng.choice([0, 1, 1, 3, 4]), _NOW_MS + number * 60_000, previous)
+        kind, device = self._rng.choice([0, 1, 1, 3, 4]), self._rng.choice([0, 1, 2, 255])
+        return ItemEvent(user, item_id, kind, _NOW_MS + number * 60_000, previous, device)
 
 
-def plain(settings: Settings) -> tuple[dict[str, int], dict[str, list[tuple[str, float]]]]:
-    """What is on `item-events`, counted and learned in plain loops by each item's owner."""
+def owners_of(settings: Settings) -> list[PlainSignals]:
+    """What each partition's owner makes of what is on `item-events`, in plain loops."""
     owners = [PlainSignals(settings, number) for number in range(settings.partitions)]
     for read in read_topic(settings, "item-events"):
         owners[read.partition].fold(read.value or b"")
+    return owners
+
+
+def plain(settings: Settings) -> tuple[dict[str, int], dict[str, list[tuple[str, float]]]]:
+    """How often items stand on `item-events`, and the rules learned from it, by each item's owner."""
+    owners = owners_of(settings)
     events = {item_id: count for owner in owners for item_id, count in owner.events.items()}
     rules = {str(item_id): owner.followers(str(item_id)) for owner in owners for item_id in owner.hitters.rows}
     return events, rules
@@ -121,7 +128,7 @@ def fitted(settings: Settings) -> dict[str, dict[str, float]]:
 
 def test_neighbours_are_those_of_what_was_committed(settings_for: Callable[..., Settings], tmp_path: Path) -> None:
     """
-    Killed twice in mid stream, the worker publishes exactly what plain loops make of the topic.
+    Killed twice in mid stream, the worker publishes exactly what plain loops make of the topic, by hour and device too.
 
     The fitted family, whose histories are read again after each start, ends as the fit of all events.
     """
@@ -133,6 +140,8 @@ def test_neighbours_are_those_of_what_was_committed(settings_for: Callable[..., 
         neighbours_refit_interval_s=1.0,
         neighbours_regularisation=5.0,
         neighbours_window_s=10 * 365 * 86_400.0,
+        day_parts=2,
+        user_devices=("phone", "tv"),
     )
     shoppers = Shoppers(settings, 11)
     with RoleProcess("signals", settings, tmp_path) as process:
@@ -159,8 +168,11 @@ def test_neighbours_are_those_of_what_was_committed(settings_for: Callable[..., 
                 == {name: [list(rule) for rule in told] for name, told in rules.items()}
             )
         )
-        found = neighbours(settings)
+        found, demand = neighbours(settings), signals(settings)
 
+    for owner in owners_of(settings):
+        for name in owner.events:
+            assert pytest.approx(owner.in_segments(name, demand[name]["ref_ts"])) == demand[name]["in_segments"]
     assert shoppers.told == sum(events.values())
     assert all(told["followers"][0][0] == f"i{(int(name[1:]) + 1) % 25}" for name, told in found.items())
 

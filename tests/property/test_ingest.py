@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.interests.batch import EVENT
+from models.segments import device_code
+from streams.catalogue.ids import ItemNames
+from streams.interests.batch import EVENT, EventBatch
 from streams.interests.budget import Budget
 from streams.interests.ingest import Ingest
 from streams.interests.marks import Marks
-from streams.interests.parsing import Bounds, read_events
+from streams.interests.parsing import FOUND, Bounds, read_events
 from streams.kafka.partitioner import partition_of
 from streams.kafka.transport import Record, Records
 from streams.settings import EVENT_TYPES, Settings
@@ -23,10 +25,11 @@ from streams.wire.events import TYPE_CODES, Event, TimeBounds, decode_event
 from tests.support.bad_records import BAD_RECORDS, RECORD_TS_MS, USER, BadRecord
 from tests.support.records import slice_of
 
-SETTINGS = Settings(accept_items_from_events=True)
+SETTINGS = Settings(accept_items_from_events=True, user_devices=("phone", "t\u00e9l\u00e9", "tablet"))
 NOW_MS = 1_800_000_000_000
 PARTITIONS = 3
 BOUNDS = TimeBounds(max_age_ms=round(SETTINGS.max_event_age_s * 1000), max_ahead_ms=120_000)
+Row = tuple[int, int, str, str, str, int]
 HERE = [user for user in (f"u{number}" for number in range(40)) if partition_of(user.encode(), PARTITIONS) == 0]
 
 _IDS = st.sampled_from([*HERE, "u\u00e9", "a b", "", "\x07", "x" * 201, 7, None])
@@ -49,6 +52,10 @@ def records(draw: st.DrawFn, offset: int) -> Record:
     }
     if not draw(st.integers(0, 3)):
         fields |= draw(_EXTRA)
+    if draw(st.booleans()):
+        fields["device"] = draw(
+            st.sampled_from(["phone", "tablet", "t\u00e9l\u00e9", "phones", "Phone", "", None, 5, "x" * 201])
+        )
     if not draw(st.integers(0, 9)):
         del fields[draw(st.sampled_from(list(fields)))]
     key = str(user).encode() if draw(st.integers(0, 9)) else draw(st.sampled_from([None, b"other", b"\xff"]))
@@ -74,6 +81,19 @@ def expected(topic: str, run: list[Record], erased: dict[str, int]) -> tuple[lis
     return sorted(events, key=lambda event: (event.ts_ms, event.event_hash, event.event_id)), refused
 
 
+def row_of(event: Event) -> Row:
+    """Return what is read of an interaction."""
+    device = device_code(event.device, SETTINGS.user_devices)
+    return event.ts_ms, event.event_hash, event.event_id, event.user_id, event.item_id, device
+
+
+def rows_of(batch: EventBatch) -> list[Row]:
+    """Return what was read of interactions."""
+    numbers = (column.tolist() for column in (batch.ts, batch.event_hash, batch.device))
+    ts_ms, hashes, devices = numbers
+    return list(zip(ts_ms, hashes, batch.event_ids, batch.users, batch.items, devices, strict=True))
+
+
 @settings(max_examples=300, deadline=None)
 @given(runs(), st.booleans())
 def test_both_ways_lead_to_the_same_events(run: tuple[str, list[Record]], erasing: bool) -> None:  # noqa: FBT001 -- drawn
@@ -87,11 +107,8 @@ def test_both_ways_lead_to_the_same_events(run: tuple[str, list[Record]], erasin
     batch = ingested.batch
     events, refused = expected(topic, found, erased)
     acted = [event for event in events if not event.items]
-    rows = sorted(
-        zip(batch.ts.tolist(), batch.event_hash.tolist(), batch.event_ids, batch.users, batch.items, strict=True)
-    )
 
-    assert sorted((e.ts_ms, e.event_hash, e.event_id, e.user_id, e.item_id) for e in acted) == rows
+    assert sorted(map(row_of, acted)) == sorted(rows_of(batch))
     assert sorted(e.event_id for e in events if e.items) == sorted(e.event_id for e in batch.impressions)
     letters = [DeadLetter.from_record(list(record.headers or ()), record.value) for record in ingested.dead_letters]
     assert refused == sorted(letter.offset for letter in letters)
@@ -102,7 +119,7 @@ def test_both_ways_lead_to_the_same_events(run: tuple[str, list[Record]], erasin
 PLAIN = orjson.dumps(
     {
         "event_id": "e-1", "user_id": HERE[0], "item_id": "i1", "ts": NOW_MS, "session_id": "s", "query": "tea",
-        "price": 12.5, "quantity": 2, "position": 10, "new": True, "old": None, "other": "x",
+        "price": 12.5, "quantity": 2, "position": 10, "new": True, "old": None, "other": "x", "device": "tablet",
     }
 )  # fmt: skip
 #: What JSON is made of, and what breaks it.
@@ -129,9 +146,7 @@ def test_altered_bytes_are_read_as_the_definition_reads_them(value: bytes) -> No
     batch = ingested.batch
     events, refused = expected("clicks", run, {})
 
-    assert [(e.ts_ms, e.event_hash, e.event_id, e.user_id, e.item_id) for e in events] == list(
-        zip(batch.ts.tolist(), batch.event_hash.tolist(), batch.event_ids, batch.users, batch.items, strict=True)
-    )
+    assert list(map(row_of, events)) == rows_of(batch)
     assert len(refused) == len(ingested.dead_letters)
 
 
@@ -139,9 +154,20 @@ def test_a_plain_event_goes_the_short_way() -> None:
     """All fields that events may have, but a snapshot, are read by compiled code; none of this is decoded twice."""
     records = Records.of([Record(0, NOW_MS, HERE[0].encode(), PLAIN)])
     bounds = Bounds(0, PARTITIONS, BOUNDS.max_age_ms, BOUNDS.max_ahead_ms, -1)
-    events, left = np.empty(1, EVENT), np.zeros(1, np.bool_)
+    events, left, found = np.empty(1, EVENT), np.zeros(1, np.bool_), np.empty(FOUND, np.int64)
+    devices = ItemNames.of(SETTINGS.user_devices)
 
-    assert 1 == read_events(records.pool, records.table, 1, bounds, events, left, np.empty(8, np.int64))
+    assert 1 == read_events(records.pool, records.table, 1, bounds, devices, events, left, found)
+    assert 3 == events["device"][0]
+
+
+@pytest.mark.parametrize("device", ["phone", "watch", "t\u00e9l\u00e9", "", None])
+def test_devices_are_not_looked_at_where_none_are_named(device: str | None) -> None:
+    """Without the setting every code is that of a device that is not told, whichever way the event is read."""
+    fields = {"event_id": "e", "user_id": HERE[0], "item_id": "i", "ts": NOW_MS, "device": device}
+    run = [Record(0, NOW_MS, HERE[0].encode(), orjson.dumps(fields))]
+    ingested = Ingest(Settings(), 0, PARTITIONS, Marks(Budget(1, 1))).decode([slice_of("clicks", run)])
+    assert [0] == ingested.batch.device.tolist()
 
 
 @pytest.mark.parametrize("bad", BAD_RECORDS, ids=lambda bad: bad.name)

@@ -19,7 +19,7 @@ from tests.support.oracle import TYPES, Oracle
 from tests.support.reference import Reference, body_of, head_of
 from tests.support.strategies import LATENESS_MS, Log, batches, event_of, logs, seeds, wire
 
-SETTINGS = Settings(lateness_s=LATENESS_MS / 1000)
+SETTINGS = Settings(lateness_s=LATENESS_MS / 1000, user_devices=("phone", "tablet"))
 
 
 def new_slab() -> Slab:
@@ -33,7 +33,7 @@ def folded(parts: list[list[Event]]) -> Slab:
     """Fold batch by batch into a new slab."""
     slab = new_slab()
     for part in parts:
-        slab.fold(batch_of(part))
+        slab.fold(batch_of(part, SETTINGS.user_devices))
     return slab
 
 
@@ -70,7 +70,7 @@ def test_crash_and_restore_give_the_same_bytes(log: Log, seed: int) -> None:
     slab, at, committed = new_slab(), 0, 0
     crashes = 0
     while at < len(parts):
-        slab.fold(batch_of(parts[at]))
+        slab.fold(batch_of(parts[at], SETTINGS.user_devices))
         at += 1
         fate = rng.random()
         if fate < 0.4:
@@ -112,7 +112,7 @@ def test_each_event_is_accepted_once(log: Log, seed: int) -> None:
     accepted: list[str] = []
     copies = 0
     for part in batches(log.arrival(seed), seed):
-        batch = batch_of(part)
+        batch = batch_of(part, SETTINGS.user_devices)
         result = slab.fold(batch)
         accepted += [batch.event_ids[at] for at in np.flatnonzero(result.outcome == APPLIED).tolist()]
         copies += result.late.total() + result.duplicates.total()
@@ -124,15 +124,17 @@ def test_each_event_is_accepted_once(log: Log, seed: int) -> None:
 @settings(max_examples=40, deadline=None)
 @given(logs(), seeds)
 def test_copies_that_differ_are_one_event(log: Log, seed: int) -> None:
-    """An event id told again with another time or item counts once, and arrival order does not matter."""
+    """An event id told again with another time, item or device counts once, and arrival order does not matter."""
     rng = random.Random(seed)
     twice = []
     for event in log.events:
         twice.append(event)
         if rng.random() < 0.3 and not event.items:
             # Within half the lateness: both copies come before the first can have left.
-            ts_ms = event.ts_ms + rng.randrange(LATENESS_MS // 2)
-            twice.append(event_of(wire(event)[0], event.user_id, f"i{rng.randrange(5)}", ts_ms, event.event_id))
+            ts_ms = event.ts_ms + rng.choice((0, rng.randrange(LATENESS_MS // 2)))
+            item_id = rng.choice((event.item_id, f"i{rng.randrange(5)}"))
+            device = rng.choice(("", *SETTINGS.user_devices, "watch"))
+            twice.append(event_of(wire(event)[0], event.user_id, item_id, ts_ms, event.event_id, device=device))
     first_ms = {event.event_id: event.ts_ms for event in log.events}
     orders = []
     for _ in range(2):
@@ -141,6 +143,9 @@ def test_copies_that_differ_are_one_event(log: Log, seed: int) -> None:
         orders.append([event for _, event in sorted(arrival, key=lambda row: row[0])])
     first, second = (folded(batches(order, seed)) for order in orders)
     oracle = oracle_of(twice)
+    reference = Reference(SETTINGS)
+    reference.fold(orders[0])
+    assert reference.bodies() == bodies(first)
     for user_id in first:
         state = first.get(user_id)
         assert state is not None

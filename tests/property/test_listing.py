@@ -58,6 +58,7 @@ class Case(NamedTuple):
     owned: list[tuple[int, float, bool]]
     excluded: list[tuple[int, int]]
     parameters: RankingParameters
+    device: int
 
 
 @st.composite
@@ -84,7 +85,7 @@ def cases(draw: st.DrawFn) -> Case:
         unit(random.standard_normal((ITEMS, DIM)).astype(np.float32)),
         random.random(ITEMS).astype(np.float32),
         np.maximum(random.random(ITEMS) - 0.3, 0.0).astype(np.float32),
-        random.random((ITEMS, 2)).astype(np.float32),
+        random.random((ITEMS, 2, 4)).astype(np.float32),
         random.integers(-1, 3, ITEMS).astype(np.int32),
         np.where(random.random(ITEMS) < 0.7, np.exp(random.standard_normal(ITEMS)), 0.0).astype(np.float32),
         random.random(ITEMS) < 0.8,
@@ -99,6 +100,7 @@ def cases(draw: st.DrawFn) -> Case:
             draw(st.sampled_from([0.0001, 0.01])), draw(weight), draw(weight),
             draw(weight), draw(weight), draw(weight),
         ),
+        draw(st.sampled_from([0, 1, 2, 255])),
     )  # fmt: skip
 
 
@@ -290,10 +292,10 @@ def of_what_items_are(case: Case, item: int) -> list[tuple[tuple[int, int, int, 
 
 
 def popular(case: Case, item: int) -> float:
-    """Return what an item's popularity adds, the one in the half of the day that `NOW_MS` is in as the user is new."""
+    """Return what an item's popularity adds, on the device in the half of the day of `NOW_MS` as the user is new."""
     mass = sum(mass for _, mass, _ in case.owned)
-    segment = NOW_MS % 86_400_000 // 43_200_000
-    prior = case.parameters.segment * 10 / (10 + mass) * float(case.in_segments[item, segment])
+    half, device = NOW_MS % 86_400_000 // 43_200_000, min(case.device, 3)
+    prior = case.parameters.segment * 10 / (10 + mass) * float(case.in_segments[item, half, device])
     return case.parameters.popularity * float(case.popularity[item]) + prior
 
 
@@ -357,6 +359,7 @@ def listed(case: Case, scorer: Scorer = SILENT) -> Lists:
             end * len(case.excluded),
         ),
         end * NOW_MS,
+        np.array([case.device], np.uint8),
         [case.parameters],
         no_previous(1),
         np.ones(1, np.uint64),

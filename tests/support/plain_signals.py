@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -14,6 +14,7 @@ from streams.wire.signals import decode_item_events
 
 _KEPT = 256
 _KEPT_EPOCHS = 24
+_DAY_MS = 86_400_000
 
 
 @dataclass
@@ -74,6 +75,8 @@ class PlainSignals:
     def __init__(self, settings: Settings, partition: int) -> None:
         self.hitters = PlainHitters()
         self.events: Counter[str] = Counter()
+        #: By item, part of the day and code of the device: epoch to the sum of shares.
+        self.demand: defaultdict[tuple[str, int, int], Counter[int]] = defaultdict(Counter)
         self._settings = settings
         self._partition = partition
 
@@ -84,11 +87,14 @@ class PlainSignals:
         """Take in one record of `item-events`."""
         weights = demand_weights(self._settings)
         events = decode_item_events(value)
-        columns = (events.item, events.type_code, events.ts_ms, events.previous)
-        for item, type_code, ts_ms, previous in zip(*(column.tolist() for column in columns), strict=True):
+        columns = (events.item, events.type_code, events.ts_ms, events.previous, events.device)
+        for item, type_code, ts_ms, previous, device in zip(*(column.tolist() for column in columns), strict=True):
             item_id = events.ids[item]
             if self._owns(item_id):
                 self.events[item_id] += 1
+                part = ts_ms % _DAY_MS * self._settings.day_parts // _DAY_MS
+                epoch, share = epoch_share(ts_ms, weights[type_code], self._settings.half_life_popularity_s)
+                self.demand[item_id, part, device][epoch] += share
             met: set[str] = {item_id}
             pairs: list[tuple[int, str]] = []
             for distance, index in enumerate(previous, 1):
@@ -103,6 +109,20 @@ class PlainSignals:
                         weight = 1 / distance if forth else 0.5 / distance
                         epoch, share = epoch_share(ts_ms, weight, self._settings.half_life_followers_s)
                         self.hitters.learn(name, target, epoch, share / 2**30)
+
+    def in_segments(self, item_id: str, now_ms: int) -> list[float]:
+        """Return what is published: by part of the day and device, untold, each named one, all others."""
+        half_life_ms = self._settings.half_life_popularity_s * 1000
+        masses = []
+        for part in range(max(self._settings.day_parts, 1)):
+            for device in (0, *range(1, len(self._settings.user_devices) + 1), 255):
+                sums = self.demand[item_id, part, device]
+                oldest = max(sums, default=0) - _KEPT_EPOCHS
+                kept = [
+                    share * 2.0 ** (epoch - now_ms / half_life_ms) for epoch, share in sums.items() if epoch > oldest
+                ]
+                masses.append(sum(kept) / 2**30)
+        return masses
 
     def followers(self, item_id: str) -> list[tuple[str, float]]:
         """Return what is published: the heaviest 64 by what is certain, as shares."""

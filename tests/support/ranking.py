@@ -27,6 +27,7 @@ class Asked(NamedTuple):
     parameters: RankingParameters
     now_ms: int
     key: int = 1
+    device: int = 0
 
 
 def users_of(asked: Sequence[Asked], catalogue: Catalogue) -> Users:
@@ -51,6 +52,7 @@ def users_of(asked: Sequence[Asked], catalogue: Catalogue) -> Users:
         owned,
         Excluded(found, np.zeros(len(found), np.int64), np.cumsum([len(ids) for ids in excluded], dtype=np.int64)),
         np.array([one.now_ms for one in asked], np.int64),
+        np.array([one.device for one in asked], np.uint8),
         [one.parameters for one in asked],
         no_previous(len(asked)),
         np.array([one.key for one in asked], np.uint64),

@@ -13,6 +13,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 from typing import Literal
 
+from models.segments import device_code
 from streams.interests.codec import encode_head, encode_margin
 from streams.interests.columns import RECENT_MAX, RECENT_MIN, TALLIES_AFTER_PRUNE, TALLIES_MAX
 from streams.interests.margin import Margin
@@ -32,7 +33,10 @@ class Reference:
         self._weights = tuple(
             0.0 if code in NEGATIVE_TYPES else settings.weights.get(name, 0.0) for code, name in enumerate(EVENT_TYPES)
         )
+        self._devices = settings.user_devices
         self.users: dict[str, UserState] = {}
+        #: The greatest interaction of each user so far, and its device.
+        self._newest: dict[str, tuple[Interaction, int]] = {}
         self._margins: dict[str, Margin] = {}
 
     def fold(self, events: Iterable[Event]) -> list[Outcome]:
@@ -53,9 +57,11 @@ class Reference:
         else:
             if event.type_code in EXCLUDING_TYPES:
                 margin.exclude(event.item_id, event.ts_ms)
-            outcome = self._interact(
-                state, Interaction(event.ts_ms, event.event_hash, event.item_id, event.type_code)
-            )  # fmt: skip
+            interaction = Interaction(event.ts_ms, event.event_hash, event.item_id, event.type_code)
+            outcome = self._interact(state, interaction)
+            told = interaction, device_code(event.device, self._devices)
+            self._newest[event.user_id] = newest = max(self._newest.get(event.user_id, told), told)
+            state.device = newest[1]
         state.excluded, state.impressions = margin.excluded, margin.impressions
         state.seen, state.seen_floor = margin.seen, margin.seen_floor
         return outcome
@@ -127,7 +133,7 @@ def body_of(state: UserState) -> bytes:
     fixed = struct.pack(
         "<qqqQq6I4H",
         state.first_ts_ms, state.newest_ts_ms, *state.floor, state.erased_at_ms, *state.counts,
-        len(recent), len(state.items), len(at), 0,
+        len(recent), len(state.items), len(at), state.device,
     )  # fmt: skip
     parts = [fixed]
     parts += [bytes([len(item_id.encode())]) + item_id.encode() for item_id in at]

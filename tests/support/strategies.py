@@ -82,12 +82,13 @@ def _log(seed: int, count: int, users: int, items: int, gap_ms: int) -> Log:
         # A gap of 0 makes equal times, where the hash decides the order; now and then a user is away for weeks.
         now[user] += rng.choice((0, gap_ms, gap_ms, 2 * gap_ms)) + (rng.random() < 0.01) * 10**9
         name = rng.choices(EVENT_TYPES, (30, 30, 10, 8, 8, 4))[0]
+        device = rng.choice(("", "phone", "tablet", "watch"))
         item_id = f"i{min(rng.randrange(items), rng.randrange(items))}"
         if name == "impressions":
             shown = tuple(f"i{item}" for item in range(rng.randint(1, min(items, 20))))
             events.append(event_of(name, f"u{user}", "", now[user], f"e{number}", items=shown))
         else:
-            events.append(event_of(name, f"u{user}", item_id, now[user], f"e{number}"))
+            events.append(event_of(name, f"u{user}", item_id, now[user], f"e{number}", device=device))
     return Log(tuple(events), seed)
 
 
@@ -120,14 +121,15 @@ def item_event_rows(ids: st.SearchStrategy[str], most: int = 30) -> st.SearchStr
         st.integers(0, 5),
         st.integers(0, 10**13),
         st.lists(ids, max_size=3).map(tuple),
+        st.sampled_from((0, 0, 0, 1, 2, 255)),
     )
     return st.lists(row, max_size=most)
 
 
 def as_rows(events: ItemEvents) -> list[ItemEvent]:
     """Return the columns of `item-events` as rows, in plain loops."""
-    columns = (events.user, events.item, events.type_code, events.ts_ms, events.previous)
+    columns = (events.user, events.item, events.type_code, events.ts_ms, events.previous, events.device)
     return [
-        ItemEvent(user, events.ids[item], code, ts_ms, tuple(events.ids[index] for index in previous if index >= 0))
-        for user, item, code, ts_ms, previous in zip(*(column.tolist() for column in columns), strict=True)
+        ItemEvent(user, events.ids[item], code, ts_ms, tuple(events.ids[at] for at in previous if at >= 0), device)
+        for user, item, code, ts_ms, previous, device in zip(*(column.tolist() for column in columns), strict=True)
     ]

@@ -45,7 +45,7 @@ def columns(rows: Rows, step_ms: int = 1000) -> Interactions:
     """Return rows as a log with an event each second."""
     table = np.array(rows, np.int32).reshape(-1, 3)
     ts_ms = np.arange(len(rows), dtype=np.int64) * step_ms
-    return Interactions(table[:, 0], table[:, 1], np.zeros(len(rows), np.uint8), ts_ms, table[:, 2])
+    return Interactions(table[:, 0], table[:, 1], np.zeros(len(rows), np.uint8), ts_ms, table[:, 2], table[:, 2])
 
 
 def ask(users: Sequence[int]) -> Asking:

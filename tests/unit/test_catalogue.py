@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from models.segments import Split
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.neighbours import Neighbours
 from streams.catalogue.records import (
@@ -198,7 +199,7 @@ def test_demand_that_rises_is_told_by_how_surely() -> None:
 
 def test_popularity_is_told_apart_by_segment() -> None:
     """In each segment 1 for its most popular item; of a record with other segments nothing is known there."""
-    catalogue, half_life_ms = Catalogue(2, half_life_popularity_s=10.0, segments=2), 10_000
+    catalogue, half_life_ms = Catalogue(2, half_life_popularity_s=10.0, split=Split(2)), 10_000
     now_ms = 100 * half_life_ms
     catalogue.set_signals(
         [
@@ -208,9 +209,25 @@ def test_popularity_is_told_apart_by_segment() -> None:
             ItemSignals("other", 9.0, now_ms, 0.0, 1, (3.0, 3.0, 3.0)),
         ]
     )
-    assert [[1.0, 0.0], [0.25, 1.0], [0.5, 0.5], [0.0, 0.0]] == catalogue.view().of_segments.tolist()
+    assert [[1.0, 0.0], [0.25, 1.0], [0.5, 0.5], [0.0, 0.0]] == catalogue.view().of_segments[:, :, 0].tolist()
     catalogue.apply([SignalsGone("early")])
-    assert [[0.0, 0.0], [0.5, 1.0], [1.0, 0.5], [0.0, 0.0]] == catalogue.view().of_segments.tolist()
+    assert [[0.0, 0.0], [0.5, 1.0], [1.0, 0.5], [0.0, 0.0]] == catalogue.view().of_segments[:, :, 0].tolist()
+
+
+def test_popularity_is_told_apart_by_device() -> None:
+    """In each part of the day; where no device is known all of them count, and of other devices nothing is known."""
+    catalogue = Catalogue(2, split=Split(2, ("phone",)))
+    masses = (0.0, 1.0, 1.0, 2.0, 0.0, 4.0)
+    catalogue.set_signals(
+        [
+            ItemSignals("all", 8.0, 5_000, 0.0, 1, masses, ("phone",)),
+            ItemSignals("half", 4.0, 5_000, 0.0, 1, tuple(mass / 2 for mass in masses), ("phone",)),
+            ItemSignals("other", 8.0, 5_000, 0.0, 1, masses, ("desktop",)),
+            ItemSignals("untold", 8.0, 5_000, 0.0, 1, (4.0, 4.0)),
+        ]
+    )
+    expected = [[[1.0, 1.0, 1.0], [1.0, 0.0, 1.0]], [[0.5, 0.5, 0.5], [0.5, 0.0, 0.5]], *2 * [2 * [3 * [0.0]]]]
+    assert expected == catalogue.view().of_segments.tolist()
 
 
 def test_neighbours_are_held_by_row() -> None:

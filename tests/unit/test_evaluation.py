@@ -34,17 +34,18 @@ def log_of(*entries: Entry, items: tuple[Item, ...] = ()) -> EvaluationLog:
 
 
 def test_a_log_becomes_columns() -> None:
-    """Users, items and sessions are numbered as they come; impressions are left out, items nobody met come last."""
+    """Users, items and so on are numbered as they come; impressions are left out, items nobody met come last."""
     log = log_of(
-        entry("u", "a", 0, session_id="s"),
-        entry("v", "b", 1),
+        entry("u", "a", 0, session_id="s", device="tv"),
+        entry("v", "b", 1, device=""),
         Entry("impressions", START_MS + 1_500, {"user_id": "w", "items": ["a"]}),
-        entry("u", "b", 2, "purchases", session_id="s"),
+        entry("u", "b", 2, "purchases", session_id="s", device="phone"),
         items=(Item("b", category="mugs"), Item("c", category="cups")),
     )
     assert (["u", "v"], ["a", "b", "c"]) == (log.users, log.items)
     assert [[0, 1, 0], [0, 1, 1], [1, 1, 3]] == [column.tolist() for column in log.interactions[:3]]
     assert [0, -1, 0] == log.interactions.sessions.tolist()
+    assert ([0, -1, 1], ("tv", "phone")) == (log.interactions.devices.tolist(), log.devices)
     assert [-1, 0, 1] == log.categories().tolist()
     assert [0, 0] == log.first_users(1).interactions.users.tolist()
 
@@ -151,6 +152,27 @@ def test_new_users_are_asked_for_at_their_own_time() -> None:
     last = log.interactions.at(slice(6, 8))
     new = Asking(np.full(2, len(log.users), np.int32), np.full(2, -1, np.int32), last.ts_ms)
     assert last.items.tolist() == live.recommend(new, 1, exclude_seen=True)[:, 0].tolist()
+
+
+def test_lists_follow_the_device_of_the_log() -> None:
+    """Who comes with a device gets what is popular with it, where the setting tells it apart; else nothing differs."""
+    shown = {"phone": "small", "desktop": "large"}
+    rows = [(f"{device}{number}", item, device) for number in range(4) for device, item in shown.items()]
+    rows += [("anne", "other", "phone"), ("bert", "other", "desktop")]
+    events = [entry(user, item, at, device=device) for at, (user, item, device) in enumerate(rows)]
+
+    def firsts(log: EvaluationLog, *devices: str) -> list[str]:
+        live = Live(SETTINGS.model_copy(update={"user_devices": devices}), log.users, log.items, (), log.devices)
+        live.rank_by(RankingParameters(segment=1.0))
+        live.learn(log.interactions)
+        who = np.array([log.users.index(name) for name in ("anne", "bert")], np.int32)
+        asking = Asking(who, np.full(2, -1, np.int32), np.zeros(2, np.int64))
+        return [log.items[item] for item in live.recommend(asking, 1, exclude_seen=True)[:, 0]]
+
+    plain = log_of(*(entry(user, item, at) for at, (user, item, _) in enumerate(rows)))
+    told = log_of(*events)
+    assert ["small", "large"] == firsts(told, "desktop", "phone") == firsts(told, "phone")
+    assert firsts(plain) == firsts(told)
 
 
 def test_answers_stand_in_the_order_of_the_questions() -> None:

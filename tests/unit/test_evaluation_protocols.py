@@ -22,6 +22,7 @@ def log_of(*events: tuple[int, int, int], sessions: tuple[int, ...] = ()) -> Int
         np.ones(len(users), np.uint8),
         minutes * MINUTE_MS,
         np.array(sessions or [-1] * len(users), np.int32),
+        np.full(len(users), -1, np.int32),
     )
 
 

@@ -17,7 +17,7 @@ PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=30)
 def test_histories_are_what_stands_before(rows: list[tuple[int, int]], asked: list[tuple[int, int, int]]) -> None:
     """Lengths, distinct items, whether an item was met, and the items themselves."""
     users, items = (np.array([row[column] for row in rows], np.int32) for column in (0, 1))
-    log = Interactions(users, items, items.astype(np.uint8), np.arange(len(rows)), items)
+    log = Interactions(users, items, items.astype(np.uint8), np.arange(len(rows)), items, items)
     histories = Histories(log)
     who, moments, wanted = (np.array([row[column] for row in asked], np.int32) for column in range(3))
     before = np.minimum(moments, len(rows)).astype(np.int64)

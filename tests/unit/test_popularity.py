@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.segments import OTHER_DEVICE, Split
 from streams.errors import RecordFormatError
 from streams.settings import Settings
 from streams.signals.codec import decode_signal_state, encode_signal_state
@@ -16,9 +17,9 @@ ROW = 3
 NOW_MS = 1_700_000_000_000
 
 
-def count(popularity: Popularity, ts_ms: int, weight: float) -> None:
+def count(popularity: Popularity, ts_ms: int, weight: float, device: int = 0) -> None:
     """Count one event of the item."""
-    popularity.add(np.array([ROW]), np.array([ts_ms]), np.array([weight]))
+    popularity.add(np.array([ROW]), np.array([ts_ms]), np.array([weight]), np.array([device], np.uint8))
 
 
 def test_a_mass_halves_with_the_half_life() -> None:
@@ -55,17 +56,28 @@ def test_signals_are_as_of_the_newest_event() -> None:
     assert popularity.state(ROW + 1) == popularity.state(5_000) == ItemDemand({}, {})
 
 
-@pytest.mark.parametrize("day_parts", [0, 2])
-def test_other_parts_of_the_day_are_counted_anew(day_parts: int) -> None:
-    """With another setting than the record's, what was counted in parts is void, and the whole stays."""
-    before = Popularity(14 * 86_400.0, day_parts=3)
-    count(before, NOW_MS, 5.0)
-    after = Popularity(14 * 86_400.0, day_parts=day_parts)
-    after.restore(ROW, decode_signal_state(encode_signal_state(before.state(ROW))))
-    assert before.value(before.state(ROW), NOW_MS) == after.value(after.state(ROW), NOW_MS)
-    assert (0.0,) * day_parts == after.in_segments(after.state(ROW), NOW_MS)
-    count(after, NOW_MS, 1.0)
-    assert pytest.approx(float(day_parts > 0)) == sum(after.in_segments(after.state(ROW), NOW_MS))
+@pytest.mark.parametrize("before", [Split(3), Split(3, ("phone", "tv"))])
+@pytest.mark.parametrize("after", [Split(), Split(2), Split(3, ("tv", "phone")), Split(4, ("tv",))])
+def test_other_segments_are_counted_anew(before: Split, after: Split) -> None:
+    """With other settings than the record's, what was counted in segments is void, and the whole stays."""
+    old, new = Popularity(14 * 86_400.0, split=before), Popularity(14 * 86_400.0, split=after)
+    count(old, NOW_MS, 5.0)
+    new.restore(ROW, decode_signal_state(encode_signal_state(old.state(ROW))))
+    assert old.value(old.state(ROW), NOW_MS) == new.value(new.state(ROW), NOW_MS)
+    assert (0.0,) * after.total == new.in_segments(new.state(ROW), NOW_MS)
+    count(new, NOW_MS, 1.0)
+    assert pytest.approx(float(after.total > 0)) == sum(new.in_segments(new.state(ROW), NOW_MS))
+
+
+def test_devices_are_told_apart_in_each_part_of_the_day() -> None:
+    """First what tells no device, then each named one, then all others; a code beyond the names is another one."""
+    popularity, half_ms = Popularity(14 * 86_400.0, split=Split(2, ("phone", "tv"))), DAY_MS // 2
+    morning_ms = NOW_MS // DAY_MS * DAY_MS
+    for device, weight in ((0, 0.5), (1, 1.0), (2, 3.0), (OTHER_DEVICE, 5.0), (3, 5.0)):
+        count(popularity, morning_ms, weight, device)
+    count(popularity, morning_ms + half_ms, 1.0, 2)
+    now = popularity.in_segments(popularity.state(ROW), morning_ms)
+    assert pytest.approx([0.5, 1.0, 3.0, 10.0, 0.0, 0.0, 2 ** (1 / 28), 0.0], rel=1e-6) == now
 
 
 def test_dislikes_and_impressions_are_no_demand() -> None:

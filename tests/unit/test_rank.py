@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.ranking import Floats, RankingParameters
+from models.segments import Split
 from models.users import joined
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.records import RuleGone, RuleTold
@@ -35,9 +36,9 @@ def axis(number: int) -> Floats:
     return vector
 
 
-def shop(items: int = 10, segments: int = 0) -> Catalogue:
+def shop(items: int = 10, split: Split | None = None) -> Catalogue:
     """Return a catalogue of items i0, i1 and so on; item k points along axis k modulo `DIM`."""
-    catalogue = Catalogue(segments=segments)
+    catalogue = Catalogue(split=split)
     catalogue.stage(Served("f" * 16, DIM))
     catalogue.switch()
     for number in range(items):
@@ -138,7 +139,7 @@ def test_popularity_fills_lists_of_cold_users() -> None:
 
 def test_what_is_popular_at_that_time_of_day_is_for_who_is_not_known() -> None:
     """Asked for in the user's half of the day, though of little popularity; it counts less, the heavier a history."""
-    catalogue, noon_ms = shop(100, segments=2), NOW_MS // 86_400_000 * 86_400_000 + 43_200_000
+    catalogue, noon_ms = shop(100, Split(2)), NOW_MS // 86_400_000 * 86_400_000 + 43_200_000
     catalogue.set_signals([ItemSignals(f"i{number}", 9.0, NOW_MS, 0.0, 9, (8.5, 0.5)) for number in range(80)])
     catalogue.set_signals([ItemSignals("i99", 4.0, NOW_MS, 0.0, 9, (0.0, 4.0))])
     ranker, asked = Ranker(catalogue, SETTINGS), RankingParameters(segment=0.2)
@@ -151,6 +152,28 @@ def test_what_is_popular_at_that_time_of_day_is_for_who_is_not_known() -> None:
     known = users._replace(owned=users.owned._replace(masses=np.array([90.0])))
     assert "i99" == ranker.rank(users)[0].item_ids[0]
     assert "i99" not in ranker.rank(known)[0].item_ids
+
+
+def test_what_is_popular_on_a_device_is_for_who_comes_with_it() -> None:
+    """At that time of day; who tells no device gets what is popular on all, another device what is on all unnamed."""
+    catalogue, noon_ms = shop(100, Split(2, ("phone",))), NOW_MS // 86_400_000 * 86_400_000 + 43_200_000
+    told = {"i1": (0.0, 9.0, 0.0), "i2": (0.0, 0.0, 6.0), "i3": (4.0, 4.0, 4.0)}
+    catalogue.set_signals(
+        [ItemSignals(item, 12.0, NOW_MS, 0.0, 9, (0.0, 0.0, 0.0, *masses), ("phone",)) for item, masses in told.items()]
+    )
+    asked = RankingParameters(segment=0.2)
+
+    def first(device: int, now_ms: int = noon_ms) -> str:
+        one = request(parameters=asked, now_ms=now_ms, device=device)
+        return ranked(catalogue, SETTINGS, one)[0].item_ids[0]
+
+    assert ["i3", "i1", "i2", "i2"] == [first(device) for device in (0, 1, 2, 255)]
+    assert "i3" == Ranker(catalogue, SETTINGS).default(asked, None, noon_ms).item_ids[0]
+    before = [ranked(catalogue, SETTINGS, request(device=device)) for device in (0, 1)]
+    assert before[0] == before[1]
+    users = users_of([request(parameters=asked, now_ms=noon_ms, device=device) for device in (1, 255, 0)], catalogue)
+    together = Ranker(catalogue, SETTINGS).rank(joined([users.only(np.array([0, 1])), users.only(np.array([2]))]))
+    assert ["i1", "i2", "i3"] == [one.item_ids[0] for one in together]
 
 
 def test_what_rises_is_a_candidate_for_everybody() -> None:
@@ -247,7 +270,7 @@ def test_the_list_does_not_depend_on_the_batch() -> None:
 def test_what_some_variants_weigh_changes_no_other_list() -> None:
     """Users with whom trends, categories, prices and so on count stand beside others as if each were alone."""
     random = np.random.default_rng(6)
-    catalogue = shop(0, segments=2)
+    catalogue = shop(0, Split(2))
     for number in range(300):
         vector = random.standard_normal(DIM).astype(np.float32)
         catalogue.upsert_item(Item(f"i{number}", category=f"c{number % 7}", price=1.0 + number % 11))

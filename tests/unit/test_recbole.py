@@ -17,7 +17,7 @@ def test_a_python_without_recbole_is_named_as_the_reason() -> None:
     """Training fails with what that Python said."""
     column = np.zeros(3, np.int32)
     model = RecBole("GRU4Rec", 1, Path(sys.executable))
-    model.learn(Interactions(column, column, column.astype(np.uint8), column.astype(np.int64), column))
+    model.learn(Interactions(column, column, column.astype(np.uint8), column.astype(np.int64), column, column))
     with pytest.raises(DependencyError, match=r"training GRU4Rec failed: .*No module named 'recbole'"):
         model.fit()
 

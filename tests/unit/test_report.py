@@ -36,9 +36,8 @@ def run_of(*, freshness: bool = True) -> Evaluated:
     random = np.random.default_rng(5)
     users = np.concatenate([np.repeat(np.arange(USERS), 5), np.arange(USERS)]).astype(np.int32)
     items = random.integers(0, ITEMS, len(users)).astype(np.int32)
-    log = Interactions(
-        users, items, np.zeros(len(users), np.uint8), np.arange(len(users)) * 1000, np.full(len(users), -1, np.int32)
-    )
+    none = np.full(len(users), -1, np.int32)
+    log = Interactions(users, items, np.zeros(len(users), np.uint8), np.arange(len(users)) * 1000, none, none)
     asked = np.arange(5 * USERS, 6 * USERS)
     targets = items[asked]
     questions = Questions(users[asked], asked, targets, np.arange(1, USERS + 1))

@@ -26,7 +26,7 @@ from tests.support.records import slice_of
 
 NOW_MS = 1_700_000_000_000
 CLICK, DISLIKE = 1, 4
-SETTINGS = Settings(partitions=2, day_parts=2)
+SETTINGS = Settings(partitions=2, day_parts=2, user_devices=("phone", "tv"))
 
 
 def fold(partition: SignalsPartition, values: Iterable[bytes]) -> None:
@@ -81,7 +81,9 @@ def walk(seed: int, count: int, items: int = 30) -> list[bytes]:
         for number in range(begin, begin + 20):
             item_id = f"i{rng.integers(items)}"
             code = int(rng.choice([0, 1, 2, 3, 4, 5]))
-            rows.append(ItemEvent(1, item_id, code, NOW_MS + number * 40_000_000, tuple(met[: rng.integers(4)])))
+            device = int(rng.choice([0, 1, 2, 255]))
+            ts_ms = NOW_MS + number * 40_000_000
+            rows.append(ItemEvent(1, item_id, code, ts_ms, tuple(met[: rng.integers(4)]), device))
             met = [item_id, *met[:2]]
         events = item_events(rows)
         owners = item_partitions(events.ids, 2)
@@ -106,6 +108,8 @@ def test_what_is_published_is_what_plain_loops_find() -> None:
     assert plain.events == {item_id: signals.events for item_id, signals in found.items()}
     for signals in found.values():
         assert pytest.approx(signals.popularity) == sum(signals.in_segments)
+        assert pytest.approx(plain.in_segments(signals.item_id, signals.ref_ts)) == list(signals.in_segments)
+        assert SETTINGS.user_devices == signals.devices
     assert {name: plain.followers(name) for name in told} == {name: list(one.followers) for name, one in told.items()}
     assert [] == list(partition.gather())
 

@@ -29,7 +29,7 @@ def log(*events: tuple[int, int, int]) -> Interactions:
     count = len(events)
     return Interactions(
         users.astype(np.int32), items.astype(np.int32), np.zeros(count, np.uint8), times.astype(np.int64),
-        np.full(count, -1, np.int32),
+        np.full(count, -1, np.int32), np.full(count, -1, np.int32),
     )  # fmt: skip
 
 
