@@ -39,12 +39,14 @@ def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable `FRESHET_X` sets `x`; lists and weights are written with commas."""
     monkeypatch.setenv("FRESHET_PARTITIONS", "12")
     monkeypatch.setenv("FRESHET_SURFACES", "home, cart")
+    monkeypatch.setenv("FRESHET_USER_DEVICES", "phone, smart tv,")
     monkeypatch.setenv("FRESHET_WEIGHTS", "clicks=2,views=0.25")
 
     settings = Settings.from_env()
 
     assert settings.partitions == 12
     assert settings.surfaces == ("home", "cart")
+    assert settings.user_devices == ("phone", "smart tv")
     assert settings.weights == {"views": 0.25, "clicks": 2.0, "carts": 3.0, "purchases": 5.0, "dislikes": 5.0}
 
 
@@ -122,6 +124,9 @@ def test_unreadable_secret_file_is_named(name: str, monkeypatch: pytest.MonkeyPa
         ("FRESHET_LIST_SIZE", "101"),
         ("FRESHET_SURFACES", ","),
         ("FRESHET_SURFACES", "home page"),
+        ("FRESHET_USER_DEVICES", "phone,tv,phone"),
+        ("FRESHET_USER_DEVICES", "x" * 41),
+        ("FRESHET_USER_DEVICES", "a,b,c,d,e,f,g,h,i"),
         ("FRESHET_COMMIT_INTERVAL_S", "0"),
         ("FRESHET_MAX_POLL_RECORDS", "0"),
         ("FRESHET_MODEL_SHA256", "abc"),
