@@ -20,8 +20,9 @@ from tokenizers import Encoding
 from models.artifact import ModelFolder, preprocessing_of
 from models.batching import plan_batches, smallest_saturating
 from models.errors import ModelError
-from models.faults import UNIT_TOLERANCE, Encoded, Tokenized, is_out_of_memory, run_batches, tokenize_each, usable
+from models.faults import UNIT_TOLERANCE, Batches, Encoded, Tokenized, is_out_of_memory, tokenize_each, usable
 from models.fingerprint import fingerprint
+from models.flights import MOST_IN_FLIGHT, Flight
 from models.images import canary_images
 from models.loading import device_of, first_line, load_tokenizer
 from models.network import Network
@@ -56,8 +57,8 @@ class Encoder:
     """
     A loaded model.
 
-    One thread may call `tokenize` or `tokenize_texts` while another calls `encode_tokens` or `encode_items`; no other
-    calls may overlap.
+    One thread may call `tokenize` or `tokenize_texts` while another calls `encode_tokens`, `encode_items` or
+    `begin_items` and what that returns; no other calls may overlap.
 
     Parameters
     ----------
@@ -88,6 +89,8 @@ class Encoder:
         As in `plan_batches`.
     image_tokens
         What an image is to its tower, in tokens; 1 of a model without one.
+    in_flight
+        Calls of `begin_items` that gain by standing open at once.
     precision
         What the model runs in.
     trials
@@ -123,6 +126,7 @@ class Encoder:
         self.batch_tokens = batch_tokens or CPU_BATCH_TOKENS
         self.batch_images = batch_images or _CPU_BATCH_IMAGES
         self.batch_cost_tokens = None if self.device.type == "cuda" else _CPU_BATCH_COST_TOKENS
+        self.in_flight = MOST_IN_FLIGHT if self.device.type == "cuda" else 1
         self.truncated = 0
         self.trials: list[Trial] = []
         torch.set_num_threads(threads or _cores())
@@ -166,7 +170,7 @@ class Encoder:
             vectors = np.empty((len(tokens), self.dim), np.float32)
             for rows in plan:
                 vectors[rows] = self._forward([tokens[row] for row in rows])
-            return vectors if images is None else np.concatenate([vectors, network.images(images)])
+            return vectors if images is None else np.concatenate([vectors, network.images(images).result()])
 
         try:
             self.trials = try_out([("fp32", lambda: run(exact)), ("bf16", lambda: run(half))])
@@ -185,19 +189,19 @@ class Encoder:
         padding = self.folder.padding
         length = min(_TRIAL_LENGTH, self.max_tokens) if padding is None else padding.length
         batch = [[self._network.pad] * length] * (budget // length)
-        return length * len(batch) * self._rounds_per_s(lambda: self._forward(batch))
+        return length * len(batch) * self._rounds_per_s(lambda: self._launch(batch))
 
     def _images_per_s(self, budget: int) -> float:
         """Measure batches of so many images; 0 when they do not fit into memory."""
         batch = canary_images(budget, preprocessing_of(self.folder).size)
         return budget * self._rounds_per_s(lambda: self._network.images(batch))
 
-    def _rounds_per_s(self, run: Callable[[], object]) -> float:
+    def _rounds_per_s(self, launch: Callable[[], Flight]) -> float:
         try:
-            run()
+            launch().result()
             began = time.perf_counter()
-            for _ in range(_TRIAL_ROUNDS):
-                run()
+            for flight in [launch() for _ in range(_TRIAL_ROUNDS)]:
+                flight.result()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -255,12 +259,7 @@ class Encoder:
             When the check texts fail as well: then it is the model or the device, not the texts.
 
         """
-        plan = plan_batches([len(ids) for ids in tokens], self.batch_tokens, self.batch_cost_tokens)
-
-        def shrink(rows: Sequence[int]) -> None:
-            self.batch_tokens = _halved(self.batch_tokens, len(rows) * max(len(tokens[row]) for row in rows))
-
-        return self._run(len(tokens), plan, lambda rows: self._forward([tokens[row] for row in rows]), shrink)
+        return self._begin_tokens(tokens)()
 
     def encode_items(self, tokens: Sequence[Sequence[int]], images: Sequence[npt.NDArray[np.uint8] | None]) -> Encoded:
         """
@@ -282,10 +281,24 @@ class Encoder:
             As `encode_tokens`.
 
         """
+        return self.begin_items(tokens, images)()
+
+    def begin_items(
+        self, tokens: Sequence[Sequence[int]], images: Sequence[npt.NDArray[np.uint8] | None]
+    ) -> Callable[[], Encoded]:
+        """
+        Begin what `encode_items` does, on a GPU without waiting for it; the callable returned waits and gives the rest.
+
+        Begun twice before the first is waited for, the second is copied to the GPU and ready when that has ended.
+        """
         with_image = [row for row, pixels in enumerate(images) if pixels is not None]
         if not with_image:
-            return self.encode_tokens(tokens)
-        seen = self._encode_images([pixels for pixels in images if pixels is not None])
+            return self._begin_tokens(tokens)
+        seen = self._begin_images([pixels for pixels in images if pixels is not None])
+        return lambda: self._fuse(tokens, with_image, seen())
+
+    def _fuse(self, tokens: Sequence[Sequence[int]], with_image: Sequence[int], seen: Encoded) -> Encoded:
+        """Encode the texts and add what has been seen on the images of the rows `with_image`."""
         reasons = {with_image[place]: reason for place, reason in seen.faults.items()}
         good = [row for row in with_image if row not in reasons]
         alone = set(good) if self.image_weight == 1 else set()
@@ -304,33 +317,46 @@ class Encoder:
         vectors[list(faults)] = 0
         return Encoded(vectors, faults, {row: reason for row, reason in reasons.items() if row not in faults})
 
-    def _run(
+    def _begin_tokens(self, tokens: Sequence[Sequence[int]]) -> Callable[[], Encoded]:
+        plan = plan_batches([len(ids) for ids in tokens], self.batch_tokens, self.batch_cost_tokens)
+
+        def shrink(rows: Sequence[int]) -> None:
+            self.batch_tokens = _halved(self.batch_tokens, len(rows) * max(len(tokens[row]) for row in rows))
+
+        return self._begin(len(tokens), plan, lambda rows: self._launch([tokens[row] for row in rows]), shrink)
+
+    def _begin(
         self,
         number: int,
-        batches: list[list[int]],
-        forward: Callable[[list[int]], npt.NDArray[np.float32]],
+        plan: Sequence[list[int]],
+        launch: Callable[[list[int]], Flight],
         shrink: Callable[[Sequence[int]], None],
-    ) -> Encoded:
-        """Run batches; faults are believed where the check texts pass."""
+    ) -> Callable[[], Encoded]:
+        """Begin batches; faults are believed where the check texts pass."""
 
         def shrunk(rows: Sequence[int]) -> None:
             shrink(rows)
             self._free()
 
-        encoded = run_batches(number, self.dim, batches, forward, shrunk)
-        if encoded.faults and (problem := self._self_check()) is not None:
-            raise ModelError(f"the model on {self.device} stopped working: {problem}")
-        return encoded
+        batches = Batches(number, self.dim, plan, launch, shrunk)
 
-    def _encode_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> Encoded:
-        """Encode images as `encode_tokens` does texts, in batches of `batch_images`."""
+        def finish() -> Encoded:
+            encoded = batches.result()
+            if encoded.faults and (problem := self._self_check()) is not None:
+                raise ModelError(f"the model on {self.device} stopped working: {problem}")
+            return encoded
+
+        return finish
+
+    def _begin_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> Callable[[], Encoded]:
+        """Begin images as `_begin_tokens` does texts, in batches of `batch_images`."""
         rows = range(len(images))
         plan = [list(rows[start : start + self.batch_images]) for start in rows[:: self.batch_images]]
 
         def shrink(failed: Sequence[int]) -> None:
             self.batch_images = _halved(self.batch_images, len(failed))
 
-        return self._run(
+        return self._begin(
             len(images), plan, lambda batch: self._network.images(np.stack([images[row] for row in batch])), shrink
         )
 
@@ -340,7 +366,7 @@ class Encoder:
         try:
             vectors = self._forward(tokens)
             if (images := self._canary_images(1)) is not None:
-                vectors = np.concatenate([vectors, self._network.images(images)])
+                vectors = np.concatenate([vectors, self._network.images(images).result()])
         except (RuntimeError, IndexError, MemoryError) as error:
             return first_line(error)
         if vectors.shape[1] != self.dim:
@@ -349,6 +375,10 @@ class Encoder:
 
     def _forward(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
         """Run one batch; return (n, dim) float32, normalised, unchecked."""
+        return self._launch(tokens).result()
+
+    def _launch(self, tokens: Sequence[Sequence[int]]) -> Flight:
+        """Begin one batch of texts."""
         return self._network.texts(tokens)
 
     def _free(self) -> None:

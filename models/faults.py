@@ -6,9 +6,10 @@ What is bad cannot be told beforehand, and the answer of a tokenizer or a device
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from models.loading import first_line
 
 #: float32 normalisation is exact to about 1e-7; anything further off is not a unit vector.
 UNIT_TOLERANCE = 1e-3
+
+#: What a model raises on rows that it does not take.
+_FAILURES = (RuntimeError, IndexError, MemoryError)
 
 
 class Encoded(NamedTuple):
@@ -72,45 +76,83 @@ def tokenize_each(tokenize: Callable[[Sequence[str]], list[list[int]]], texts: S
     return Tokenized(first.tokens + second.tokens, first.faults | later)
 
 
-def run_batches(
-    number: int,
-    dim: int,
-    batches: list[list[int]],
-    forward: Callable[[list[int]], npt.NDArray[np.float32]],
-    shrink: Callable[[Sequence[int]], None],
-) -> Encoded:
+class Vectors(Protocol):
+    """Those of a batch, which may not be there yet."""
+
+    def result(self) -> npt.NDArray[np.float32]:
+        """Wait for them, (n, dim) float32; may raise."""
+
+
+class Batches:
     """
-    Run batches of rows.
+    Batches of rows under way: all are launched at once, in turn, and read in the same order.
+
+    One that fails, when it is launched or when it is read, is launched again in halves.
 
     Parameters
     ----------
     number
         Rows in all.
     batches
-        Positions of the rows of each; used up.
-    forward
-        Gives the vectors of a batch, (len, dim) float32; may raise.
+        Positions of the rows of each; the last is launched first.
+    launch
+        Begins a batch; may raise.
     shrink
         Told which batch did not fit into memory.
 
     """
-    vectors = np.zeros((number, dim), np.float32)
-    faults: dict[int, str] = {}
-    while batches:
-        rows = batches.pop()
-        try:
-            vectors[rows] = forward(rows)
-        except (RuntimeError, IndexError, MemoryError) as error:
-            if is_out_of_memory(error):
-                shrink(rows)
-            if len(rows) == 1:
-                faults[rows[0]] = f"the model refused it: {first_line(error)}"
+
+    def __init__(
+        self,
+        number: int,
+        dim: int,
+        batches: Sequence[list[int]],
+        launch: Callable[[list[int]], Vectors],
+        shrink: Callable[[Sequence[int]], None],
+    ) -> None:
+        self._vectors = np.zeros((number, dim), np.float32)
+        self._faults: dict[int, str] = {}
+        self._launch = launch
+        self._shrink = shrink
+        self._under_way: deque[tuple[list[int], Vectors]] = deque()
+        self._begin(list(batches))
+
+    def result(self) -> Encoded:
+        """Wait for all; rows without a usable vector are faults."""
+        while self._under_way:
+            rows, batch = self._under_way.popleft()
+            try:
+                self._vectors[rows] = batch.result()
+            except _FAILURES as error:
+                failure = error.with_traceback(None)
             else:
-                batches += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-    for row in np.flatnonzero(~usable(vectors)).tolist():
-        faults.setdefault(row, "its vector is not finite or has no length")
-    vectors[list(faults)] = 0
-    return Encoded(vectors, faults)
+                continue
+            self._begin(self._halved(rows, failure))
+        for row in np.flatnonzero(~usable(self._vectors)).tolist():
+            self._faults.setdefault(row, "its vector is not finite or has no length")
+        self._vectors[list(self._faults)] = 0
+        return Encoded(self._vectors, self._faults)
+
+    def _begin(self, waiting: list[list[int]]) -> None:
+        while waiting:
+            rows = waiting.pop()
+            try:
+                self._under_way.append((rows, self._launch(rows)))
+            except _FAILURES as error:
+                # A traceback would keep the failed batch's tensors, and their memory, for as long as this is looked at.
+                failure = error.with_traceback(None)
+            else:
+                continue
+            waiting += self._halved(rows, failure)
+
+    def _halved(self, rows: list[int], failure: Exception) -> list[list[int]]:
+        """Return what is to be tried instead of a batch that failed."""
+        if is_out_of_memory(failure):
+            self._shrink(rows)
+        if len(rows) == 1:
+            self._faults[rows[0]] = f"the model refused it: {first_line(failure)}"
+            return []
+        return [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
 
 
 def usable(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

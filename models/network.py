@@ -11,7 +11,14 @@ from tokenizers import Tokenizer
 
 from models.artifact import ModelFolder
 from models.dense import load_dense
+from models.flights import Flight, Flights, link_to
 from models.loading import load_model
+
+#: Architectures that take a padded batch's mask as attention does, (n, 1, 1, tokens). One of (n, tokens) they look into
+#: on the host, which waits for all that the device still has to compute before.
+TAKE_WIDE_MASKS = frozenset({
+    "albert", "bert", "camembert", "distilbert", "electra", "ernie", "nomic_bert", "roberta", "xlm-roberta",
+})  # fmt: skip
 
 
 class Network:
@@ -39,6 +46,7 @@ class Network:
         self._folder = folder
         self._device = device
         self._dense = [load_dense(layer, device) for layer in folder.dense]
+        self._flights = Flights(link_to(device))
         self.image_tokens = 1
         if (preprocessing := folder.preprocessing) is not None:
             mean, std = (
@@ -47,29 +55,39 @@ class Network:
             self.image_tokens += (preprocessing.size // self.model.config.vision_config.patch_size) ** 2
             self._scale, self._shift = preprocessing.rescale / std, mean / std
 
-    @torch.inference_mode()
-    def texts(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        """Run one batch of texts; return (n, dim) float32, normalised."""
+    def texts(self, tokens: Sequence[Sequence[int]]) -> Flight:
+        """Launch one batch of texts; it gives (n, dim) float32, normalised."""
         lengths = [len(ids) for ids in tokens]
         width = max(lengths)
-        ids = np.full((len(tokens), width), self.pad, np.int64)
-        for row, row_ids in zip(ids, tokens, strict=True):
-            row[: len(row_ids)] = row_ids
-        input_ids = torch.from_numpy(ids).to(self._device)
-        ends = torch.tensor(lengths, device=self._device)
-        mask = torch.arange(width, device=self._device) < ends[:, None]
+        # One copy to the device: each row's length, then its ids.
+        values = np.full((len(tokens), 1 + width), self.pad, np.int64)
+        values[:, 0] = lengths
+        for row, row_ids in zip(values, tokens, strict=True):
+            row[1 : 1 + len(row_ids)] = row_ids
+        padded = min(lengths) < width
+        return self._flights.launch(values, lambda there: self._texts(there[:, 1:], there[:, 0], padded=padded))
+
+    def images(self, pixels: npt.NDArray[np.uint8]) -> Flight:
+        """Launch one batch of images, (n, 3, size, size) uint8; it gives (n, dim) float32, normalised."""
+        return self._flights.launch(pixels, self._images)
+
+    def _texts(self, ids: torch.Tensor, ends: torch.Tensor, *, padded: bool) -> torch.Tensor:
+        """(n, tokens) int64 ids and (n,) int64 lengths to (n, dim) float32."""
+        input_ids = ids.contiguous()
+        mask = torch.arange(ids.shape[1], device=self._device) < ends[:, None]
         # Without a mask attention takes its fastest kernel; texts of one length need none.
-        attention = mask.long() if min(lengths) < width else None
+        attention = None
+        if padded:
+            attention = mask[:, None, None] if self._folder.architecture in TAKE_WIDE_MASKS else mask.long()
         if self._folder.pooling == "projection":
             features = self.model.get_text_features(input_ids=input_ids, attention_mask=attention)
             return self._unit(features.pooler_output)
         states = self.model(input_ids=input_ids, attention_mask=attention)
         return self._unit(self._pool(states.last_hidden_state.float(), mask, ends))
 
-    @torch.inference_mode()
-    def images(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Run one batch of images, (n, 3, size, size) uint8; return (n, dim) float32, normalised."""
-        values = torch.from_numpy(pixels).to(self._device).float() * self._scale - self._shift
+    def _images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, size, size) uint8 to (n, dim) float32."""
+        values = pixels.float() * self._scale - self._shift
         return self._unit(self.model.get_image_features(pixel_values=values).pooler_output)
 
     def _pool(self, states: torch.Tensor, mask: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
@@ -80,12 +98,10 @@ class Network:
             return states[torch.arange(len(ends), device=self._device), ends - 1]
         return (states * mask[:, :, None]).sum(1) / ends[:, None]
 
-    def _unit(self, pooled: torch.Tensor) -> npt.NDArray[np.float32]:
+    def _unit(self, pooled: torch.Tensor) -> torch.Tensor:
         pooled = pooled.float()
         for apply in self._dense:
             pooled = apply(pooled)
         if self._folder.dim < self._folder.full_dim:
             pooled = pooled[:, : self._folder.dim]  # a Matryoshka model has said the most by then
-        unit = torch.nn.functional.normalize(pooled, dim=1)
-        vectors: npt.NDArray[np.float32] = unit.cpu().numpy()
-        return vectors
+        return torch.nn.functional.normalize(pooled, dim=1)

@@ -2,7 +2,9 @@
 Which precision a model runs in: the fastest whose vectors are as good as float32's, by measurement at start.
 
 A guess would be wrong on half of the machines: with matrix units for bf16 a small model runs three times as fast, and
-without them slower. Dynamic int8 is no candidate: MiniLM-L6 then gives a cosine of 0.89 and is slower than bf16.
+without them slower. int8 is no candidate. MiniLM-L6 with all its linear layers in int8 gives a cosine of 0.96 by the
+dynamic layers of torch, which are to be removed from it, and of 0.997 with a recall@10 of 0.956 where each token and
+each row of weights has its own scale. With only as many layers in int8 as pass, it is slower than in bf16.
 """
 
 from __future__ import annotations

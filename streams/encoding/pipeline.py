@@ -48,8 +48,8 @@ _MOST_ITEMS = 2 * _BACKLOG_ITEMS
 _IDLE_POLL_S = 0.2
 #: Longest wait for a stage before Kafka is polled again; what comes meanwhile is late by as much.
 _STAGE_WAIT_S = 0.02
-#: One batch runs and one waits, so that the device goes from one to the next; more would delay live items.
-_DEVICE_DEPTH = 2
+#: Batches that wait behind those on the device, so that it goes from one to the next; more would delay live items.
+_WAITING_BATCHES = 1
 #: Pixels that wait for the device, and those of a poll more; live items may bring as many again.
 _IMAGE_BYTES = 128 << 20
 #: A poll's records each; the last place is kept for live ones.
@@ -119,7 +119,10 @@ class Pipeline:
         self._noted: dict[tuple[str, int], int] = {}
         self._tokens_per_s = 0.0
         self._tokenizer: Stage[Prepared] = Stage("tokenizer", _TOKENIZER_DEPTH, _STUCK_S)
-        self._device: Stage[_Batch] = Stage("device", _DEVICE_DEPTH, _STUCK_S)
+        in_flight = encoder.in_flight
+        self._device: Stage[_Batch] = Stage("device", in_flight + _WAITING_BATCHES, _STUCK_S, in_flight)
+        # When the device's thread had the last batch; only that thread looks at it.
+        self._landed_s = 0.0
         self._last_commit = time.monotonic()
 
     def step(self) -> None:
@@ -283,7 +286,7 @@ class Pipeline:
             )
         ):
             tokens = [job.tokens or [] for job in jobs]
-            self._device.submit(partial(self._encode, jobs, tokens))
+            self._device.submit_two_steps(partial(self._begin, jobs, tokens))
 
     def _bulk_tokens(self) -> int | None:
         """Return the budget of bulk batches beside live ones, None where nothing is live."""
@@ -294,18 +297,23 @@ class Pipeline:
         first, least = _BULK_TOKENS
         return max(least, int(self._tokens_per_s * _BULK_BATCH_S)) if self._tokens_per_s else first
 
-    def _encode(self, jobs: list[Job], tokens: list[list[int]]) -> _Batch:
+    def _begin(self, jobs: list[Job], tokens: list[list[int]]) -> Callable[[], _Batch]:
         """On the device's thread."""
+        began_s = time.perf_counter()
+        encoding = self._encoder.begin_items(tokens, [job.pixels for job in jobs])
+        return partial(self._land, jobs, [len(ids) for ids in tokens], began_s, encoding)
+
+    def _land(self, jobs: list[Job], lengths: list[int], began_s: float, encoding: Callable[[], Encoded]) -> _Batch:
+        """On the device's thread; a batch's time begins when the one before it has ended."""
         try:
-            with _timed("encode"):
-                began = time.perf_counter()
-                if self._images is None:
-                    encoded = self._encoder.encode_tokens(tokens)
-                else:
-                    encoded = self._encoder.encode_items(tokens, [job.pixels for job in jobs])
-                return _Batch(jobs, [len(ids) for ids in tokens], encoded, time.perf_counter() - began)
+            encoded = encoding()
         except BrokenModelError as error:
             raise ModelError(str(error)) from error
+        now_s = time.perf_counter()
+        took_s = now_s - max(began_s, self._landed_s)
+        self._landed_s = now_s
+        metrics.ENCODER_SECONDS.labels("encode").observe(took_s)
+        return _Batch(jobs, lengths, encoded, took_s)
 
     def _publish(self, batch: _Batch) -> None:
         wanted = set(map(id, self._backlog.land(batch.jobs)))

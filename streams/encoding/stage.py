@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
@@ -12,6 +13,9 @@ from typing import Any, Generic, TypeVar
 from streams.errors import ModelError
 
 T = TypeVar("T")
+
+#: Where the result goes, and work in two steps.
+_Entry = tuple[Future[T], Callable[[], Callable[[], T]]]
 
 
 class Stage(Generic[T]):
@@ -29,6 +33,8 @@ class Stage(Generic[T]):
         Most work accepted and not taken, the one in progress included.
     stuck_s
         One piece of work longer than this counts as stuck.
+    in_flight
+        Most work begun and not finished: where a device works by itself, the next is begun before it is waited for.
 
     >>> with Stage[int]("double", depth=2, stuck_s=10) as stage:
     ...     stage.submit(lambda: 2 * 21)
@@ -38,11 +44,12 @@ class Stage(Generic[T]):
     42
     """
 
-    def __init__(self, name: str, depth: int, stuck_s: float) -> None:
+    def __init__(self, name: str, depth: int, stuck_s: float, in_flight: int = 1) -> None:
         self.name = name
         self._depth = depth
         self._stuck_s = stuck_s
-        self._work: queue.SimpleQueue[tuple[Future[T], Callable[[], T]] | None] = queue.SimpleQueue()
+        self._in_flight = in_flight
+        self._work: queue.SimpleQueue[_Entry[T] | None] = queue.SimpleQueue()
         self._results: list[Future[T]] = []
         self._since_s = 0.0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -65,12 +72,16 @@ class Stage(Generic[T]):
 
     def submit(self, work: Callable[[], T]) -> None:
         """Accept work; the caller has looked at `full`."""
+        self.submit_two_steps(lambda: work)
+
+    def submit_two_steps(self, begin: Callable[[], Callable[[], T]]) -> None:
+        """Accept work that `begin` begins; what it returns waits for the end, and gives the result."""
         assert not self.full, f"{self.name} was given more than it takes"
         if not self._results:
             self._since_s = time.monotonic()
         result: Future[T] = Future()
         self._results.append(result)
-        self._work.put((result, work))
+        self._work.put((result, begin))
 
     def wait(self, timeout_s: float) -> bool:
         """
@@ -111,12 +122,31 @@ class Stage(Generic[T]):
         self._work.put(None)
 
     def _run(self) -> None:
-        while (entry := self._work.get()) is not None:
-            result, work = entry
-            value: Any
+        begun: deque[tuple[Future[T], Callable[[], T]]] = deque()
+        while (entry := self._next(begun)) is not None:
+            result, begin = entry
             try:
-                value = work()
+                begun.append((result, begin()))
             except BaseException as error:  # noqa: BLE001 -- handed to whoever takes the result
                 result.set_exception(error)
-            else:
-                result.set_result(value)
+            if len(begun) == self._in_flight:
+                _finish(*begun.popleft())
+
+    def _next(self, begun: deque[tuple[Future[T], Callable[[], T]]]) -> _Entry[T] | None:
+        """Wait for work; where there is none yet, what has begun is finished first."""
+        while begun:
+            try:
+                return self._work.get_nowait()
+            except queue.Empty:
+                _finish(*begun.popleft())
+        return self._work.get()
+
+
+def _finish(result: Future[T], finish: Callable[[], T]) -> None:
+    value: Any
+    try:
+        value = finish()
+    except BaseException as error:  # noqa: BLE001 -- handed to whoever takes the result
+        result.set_exception(error)
+    else:
+        result.set_result(value)

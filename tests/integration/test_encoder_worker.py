@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pytest
 
@@ -26,6 +27,7 @@ from streams.wire.items import Item
 from streams.wire.models import Served, decode_served
 from streams.wire.vectors import decode_vector, split_vector_key
 from tests.support.encoders import RunningEncoder, counted, put, put_raw, vectors, wait_for, with_text
+from tests.support.flights import forward_by, forward_of
 from tests.support.roles import RoleProcess
 from tests.support.tiny_model import DIM, forget_unknown_words, make_tiny_model
 from tests.support.verifier import read_topic
@@ -129,15 +131,15 @@ def test_bad_records_do_not_stop_the_partition(settings: Settings) -> None:
 def test_an_item_the_model_cannot_encode_is_set_aside(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes to dead-letters with its bytes; the items of its batch are published."""
     real = load_encoder(settings)
-    forward = real._forward
+    forward = forward_of(real)
     poison = real.tokenize(["canary mug canary"])[0]
 
-    def sometimes(tokens: list[list[int]]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        result = forward(tokens).copy()
+    def sometimes(tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        result = forward(tokens)
         result[[ids == poison for ids in tokens]] = np.nan
         return result
 
-    monkeypatch.setattr(real, "_forward", sometimes)
+    forward_by(monkeypatch, real, sometimes)
     monkeypatch.setattr("streams.roles.encoder.load_encoder", lambda _settings: real)
     bad = Item("bad", title="canary mug canary")
     with RunningEncoder(settings):

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from models.artifact import ARCHITECTURES, load_spec
 from models.encoder import Encoder
+from models.network import TAKE_WIDE_MASKS
 from models.towers import TAKE_IMAGES
 from tests.support.tiny_model import DIM, edit_json, make_tiny_model
 
@@ -92,6 +93,18 @@ def test_it_encodes_as_transformers_does(tmp_path: Path, architecture: str) -> N
     np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=2e-4)
     alone = np.concatenate([encoder.encode([text]) for text in TEXTS])
     np.testing.assert_allclose(alone, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("architecture", sorted(TAKE_WIDE_MASKS))
+def test_a_launch_reads_nothing_back(tmp_path: Path, architecture: str, *, padded: bool) -> None:
+    """The host must not wait for a device in the middle of a batch. Of tensors without data it could not read."""
+    folder = make(tmp_path / architecture, architecture, "mean_tokens")
+    network = Encoder(load_spec(folder), "cpu", threads=1, precision="fp32")._network
+    network.model.to("meta")
+    network._device = torch.device("meta")
+    ids, ends = (torch.zeros(shape, dtype=torch.int64, device="meta") for shape in ((3, 7), (3,)))
+    assert network._texts(ids, ends, padded=padded).shape == (3, DIM)
 
 
 @pytest.mark.parametrize("architecture", _DECODERS)

@@ -14,8 +14,10 @@ from models.artifact import load_spec, preprocessing_of
 from models.encoder import Encoder
 from models.errors import ModelError
 from models.fingerprint import fingerprint
+from models.flights import Flight
 from models.images import pixels_of
 from models.network import Network
+from tests.support.flights import Landed
 from tests.support.pictures import file_of, picture
 from tests.support.tiny_model import DIM, IMAGE_SIZE, MAX_TOKENS, edit_json, make_tiny_clip, make_tiny_model
 
@@ -118,10 +120,10 @@ def test_a_bad_image_costs_only_itself(folder: Path, weight: float, monkeypatch:
     good = encoder.encode_items(tokens, images)
     real = Network.images
 
-    def poisoned(network: Network, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        vectors = real(network, pixels)
+    def poisoned(network: Network, pixels: npt.NDArray[np.uint8]) -> Landed:
+        vectors = real(network, pixels).result()
         vectors[[any(np.array_equal(one, images[bad]) for bad in (0, 3)) for one in pixels]] = np.nan
-        return vectors
+        return Landed(vectors)
 
     monkeypatch.setattr(Network, "images", poisoned)
     encoded = encoder.encode_items(tokens, images)
@@ -149,7 +151,7 @@ def test_out_of_memory_halves_the_budget_of_images(folder: Path, monkeypatch: py
     real = Network.images
     tried = []
 
-    def small_memory(network: Network, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def small_memory(network: Network, pixels: npt.NDArray[np.uint8]) -> Flight:
         tried.append(len(pixels))
         if len(pixels) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -168,10 +170,10 @@ def test_a_lower_precision_is_judged_by_images_too(folder: Path, monkeypatch: py
     """bf16 whose images are off is not taken, however good its texts are."""
     real = Network.images
 
-    def turned(network: Network, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        vectors = real(network, pixels)
+    def turned(network: Network, pixels: npt.NDArray[np.uint8]) -> Landed:
+        vectors = real(network, pixels).result()
         half = next(network.model.parameters()).dtype == torch.bfloat16
-        return np.roll(vectors, 1, axis=1) if half else vectors
+        return Landed(np.roll(vectors, 1, axis=1) if half else vectors)
 
     monkeypatch.setattr(Network, "images", turned)
     spec = load_spec(folder)

@@ -18,6 +18,8 @@ from models.artifact import load_spec
 from models.encoder import Encoder
 from models.errors import ModelError
 from models.fingerprint import fingerprint
+from models.flights import Flight, Flights
+from tests.support.flights import LateLink, forward_by, forward_of
 from tests.support.tiny_model import (
     DIM,
     MAX_TOKENS,
@@ -182,14 +184,14 @@ def test_a_bad_text_costs_only_itself(encoder: Encoder) -> None:
 
 def test_a_vector_that_is_not_finite_is_a_fault(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A NaN is reported for its text and never returned; `encode` raises."""
-    forward = encoder._forward
+    forward = forward_of(encoder)
 
     def poisoned(tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
         vectors = forward(tokens)
         vectors[[len(ids) == 3 for ids in tokens]] = np.nan
         return vectors
 
-    monkeypatch.setattr(encoder, "_forward", poisoned)
+    forward_by(monkeypatch, encoder, poisoned)
     monkeypatch.setattr(encoder, "_self_check", lambda: None)
     encoded = encoder.encode_tokens(encoder.tokenize(TEXTS))
     assert list(encoded.faults) == [2]
@@ -200,14 +202,14 @@ def test_a_vector_that_is_not_finite_is_a_fault(encoder: Encoder, monkeypatch: p
 
 def test_a_broken_model_is_not_blamed_on_texts(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the check texts fail too, the catalogue must not end in dead-letters: the worker stops."""
-    monkeypatch.setattr(encoder, "_forward", _out_of_memory)
+    forward_by(monkeypatch, encoder, _out_of_memory)
     with pytest.raises(ModelError, match="stopped working"):
         encoder.encode_tokens(encoder.tokenize(TEXTS))
 
 
 def test_out_of_memory_halves_the_budget(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that does not fit is tried again in halves, and later batches are planned smaller."""
-    forward = encoder._forward
+    forward = forward_of(encoder)
     expected = encoder.encode(TEXTS * 4)
     tried = []
 
@@ -218,12 +220,69 @@ def test_out_of_memory_halves_the_budget(encoder: Encoder, monkeypatch: pytest.M
             _out_of_memory(tokens)
         return forward(tokens)
 
-    monkeypatch.setattr(encoder, "_forward", small_memory)
+    forward_by(monkeypatch, encoder, small_memory)
     np.testing.assert_allclose(encoder.encode(TEXTS * 4), expected, atol=1e-5)
     assert encoder.batch_tokens <= 80
     tried.clear()
     encoder.encode(TEXTS * 4)
     assert max(tried) <= 80
+
+
+def test_batches_begun_together_are_each_their_own(encoder: Encoder) -> None:
+    """On a device that computes late, two stand open at once and give what they give alone, in any order."""
+    link = LateLink()
+    _compute_late(encoder, link)
+    tokens = [encoder.tokenize(texts) for texts in (TEXTS, TEXTS[::-1], TEXTS[:2])]
+    expected = [encoder.encode_tokens(each).vectors for each in tokens]
+    first, second = (encoder.begin_items(each, [None] * len(each)) for each in tokens[:2])
+    assert link.most_waiting == 2
+    np.testing.assert_array_equal(first().vectors, expected[0])
+    third = encoder.begin_items(tokens[2], [None] * 2)
+    np.testing.assert_array_equal(third().vectors, expected[2])
+    np.testing.assert_array_equal(second().vectors, expected[1])
+    assert link.most_waiting == 2
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_memory_that_ends_with_two_batches_open_costs_neither(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch, late: int
+) -> None:
+    """The one that does not fit, the first or the second, is tried again in halves; both give their vectors."""
+    link = LateLink()
+    _compute_late(encoder, link)
+    tokens = [encoder.tokenize(TEXTS * 2), encoder.tokenize(TEXTS[::-1])]
+    expected = [encoder.encode_tokens(each).vectors for each in tokens]
+    launch, calls = encoder._launch, 0
+
+    def sometimes(rows: Sequence[Sequence[int]]) -> Flight:
+        nonlocal calls
+        calls += 1
+        if calls == 1 + late:
+            _out_of_memory(rows)
+        return launch(rows)
+
+    monkeypatch.setattr(encoder, "_launch", sometimes)
+    before = encoder.batch_tokens
+    begun = [encoder.begin_items(each, [None] * len(each)) for each in tokens]
+    for finish, vectors in zip(begun, expected, strict=True):
+        encoded = finish()
+        assert encoded.faults == {}
+        np.testing.assert_allclose(encoded.vectors, vectors, atol=1e-5)
+    assert encoder.batch_tokens < before
+    assert link.most_waiting == 2
+
+
+def _compute_late(encoder: Encoder, link: LateLink) -> None:
+    """Let the encoder's device do everything when it is waited for."""
+    compute = encoder._network._texts
+
+    def late(ids: torch.Tensor, ends: torch.Tensor, *, padded: bool) -> torch.Tensor:
+        result = torch.full((len(ids), DIM), torch.nan)
+        link.work(lambda: result.copy_(compute(ids, ends, padded=padded)))
+        return result
+
+    encoder._network._texts = late  # type: ignore[method-assign]
+    encoder._network._flights = Flights(link)
 
 
 def _out_of_memory(_tokens: object) -> NoReturn:
@@ -286,12 +345,12 @@ def test_a_device_that_is_not_there_is_a_sentence(folder: Path) -> None:
 def test_a_budget_that_does_not_fit_has_no_rate(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The search for a GPU's budget stops there; what fits has a rate, and other errors are not swallowed."""
     assert encoder._tokens_per_s(64) > 0
-    monkeypatch.setattr(encoder, "_forward", _out_of_memory)
+    forward_by(monkeypatch, encoder, _out_of_memory)
     assert encoder._tokens_per_s(64) == 0
 
     def broken(_tokens: object) -> NoReturn:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(encoder, "_forward", broken)
+    forward_by(monkeypatch, encoder, broken)
     with pytest.raises(RuntimeError, match="broken"):
         encoder._tokens_per_s(64)

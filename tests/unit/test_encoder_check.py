@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from streams.commands.encoder_check import NAMES, check_encoder, profile_of
@@ -15,6 +14,7 @@ from streams.encoding.source import load_encoder
 from streams.errors import ConfigurationError
 from streams.kafka.deadline import Deadline
 from streams.settings import Settings
+from tests.support.flights import Landed, forward_by, forward_of
 from tests.support.tiny_model import make_tiny_clip, make_tiny_model
 
 
@@ -73,7 +73,7 @@ def test_images_that_moved_are_a_failure(clip_settings: Settings, monkeypatch: p
     """A device that computes something else of images must not look healthy, however good its texts are."""
     encoder = load_encoder(clip_settings)
     real = encoder._network.images
-    monkeypatch.setattr(encoder._network, "images", lambda pixels: np.roll(real(pixels), 1, axis=1))
+    monkeypatch.setattr(encoder._network, "images", lambda pixels: Landed(np.roll(real(pixels).result(), 1, axis=1)))
     monkeypatch.setattr("streams.encoding.source.load_encoder", lambda _settings: encoder)
     statuses = {check.name: check.status for check in check_encoder(clip_settings, Deadline(60))}
     assert (statuses["drift"], statuses["image drift"]) == ("ok", "fail")
@@ -82,12 +82,8 @@ def test_images_that_moved_are_a_failure(clip_settings: Settings, monkeypatch: p
 def test_vectors_that_moved_are_a_failure(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that computes something else must not look healthy."""
     encoder = load_encoder(settings)
-    forward = encoder._forward
-
-    def turned(tokens: list[list[int]]) -> npt.NDArray[np.float32]:
-        return np.roll(forward(tokens), 1, axis=1)
-
-    monkeypatch.setattr(encoder, "_forward", turned)
+    forward = forward_of(encoder)
+    forward_by(monkeypatch, encoder, lambda tokens: np.roll(forward(tokens), 1, axis=1))
     monkeypatch.setattr("streams.encoding.source.load_encoder", lambda _settings: encoder)
     statuses = {check.name: check.status for check in check_encoder(settings, Deadline(60))}
     assert statuses["drift"] == "fail"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -55,6 +56,47 @@ def test_what_the_work_raises_is_raised_by_take(stage: Stage[int], error: BaseEx
         stage.take()
     assert stage.wait(5)
     assert stage.take() == 2
+
+
+def test_the_next_begins_before_the_last_is_waited_for() -> None:
+    """With two in flight the third begins when the first has ended; results keep their order, faults their place."""
+    log: list[str] = []
+
+    def begin(number: int, error: Exception | None = None) -> Callable[[], int]:
+        log.append(f"begin {number}")
+
+        def finish() -> int:
+            log.append(f"finish {number}")
+            if error is not None:
+                raise error
+            return number
+
+        return finish
+
+    def refuse() -> Callable[[], int]:
+        raise RuntimeError("refused")
+
+    with Stage[int]("test", depth=4, stuck_s=5, in_flight=2) as stage:
+        release = threading.Event()
+        stage.submit_two_steps(lambda: begin(0, ValueError("late")) if release.wait(5) else refuse())
+        stage.submit_two_steps(refuse)
+        for number in (1, 2):
+            stage.submit_two_steps(partial(begin, number))
+        release.set()
+        for error in (ValueError, RuntimeError):
+            assert stage.wait(5)
+            with pytest.raises(error):
+                stage.take()
+        assert [stage.wait(5) and stage.take() for _ in range(2)] == [1, 2]
+    assert log == ["begin 0", "begin 1", "finish 0", "begin 2", "finish 1", "finish 2"]
+
+
+def test_what_has_begun_is_finished_without_more_work() -> None:
+    """A lone batch is not kept until another comes."""
+    with Stage[int]("test", depth=3, stuck_s=5, in_flight=2) as stage:
+        stage.submit_two_steps(lambda: lambda: 7)
+        assert stage.wait(5)
+        assert stage.take() == 7
 
 
 def test_stuck_work_is_an_error(stage: Stage[int]) -> None:
