@@ -243,6 +243,17 @@ def test_batches_begun_together_are_each_their_own(encoder: Encoder) -> None:
     assert link.most_waiting == 2
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_what_a_cpu_gives(folder: Path, encoder: Encoder) -> None:
+    """Many small batches, of two calls that stand open at once; half precision moves the vectors a little."""
+    there = Encoder(load_spec(folder), "cuda", threads=1, batch_tokens=64)
+    assert there.in_flight == 2
+    tokens = [encoder.tokenize(texts) for texts in (TEXTS * 20, TEXTS[::-1] * 20)]
+    begun = [there.begin_items(each, [None] * len(each)) for each in tokens]
+    for each, finish in zip(tokens, begun, strict=True):
+        np.testing.assert_allclose(finish().vectors, encoder.encode_tokens(each).vectors, atol=2e-2)
+
+
 @pytest.mark.parametrize("late", [0, 1])
 def test_memory_that_ends_with_two_batches_open_costs_neither(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch, late: int
