@@ -298,14 +298,11 @@ def test_live_changes_go_before_a_backlog(settings: Settings, tmp_path: Path) ->
         time.sleep(1)  # the next commit notes where live records begin
         process.kill()
         assert len(out()) < len(items) - 1_000
-        left = sum(lag.total for lag in group_lags(settings))
         process.start().ready()
         put(settings, *second)
         wait_for(lambda: are_fresh(changed))
         wait_for(lambda: len(out()) == len(items), 150)
         wait_for(lambda: all(lag.total == 0 for lag in group_lags(settings)))
-        # Each record counts once, also those that were read ahead of their turn.
-        assert process.metric("freshet_encoder_items_total") == left + len(second)
     old = {item.item_id: content_hash(item.title) for item in items}
     wanted = {
         item_id: [[text], [text, fresh.get(item_id, text)], [fresh.get(item_id, text)]] for item_id, text in old.items()
