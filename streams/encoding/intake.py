@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -73,7 +73,8 @@ class _Changes(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
     changes nothing; lost ones (the member was thrown out) are read again from the last commit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep_joining: Callable[[], None]) -> None:
+        self._keep_joining = keep_joining
         self.rebalancing = True
         self.held: set[tuple[str, int]] = set()
         self._lost: set[tuple[str, int]] = set()
@@ -83,6 +84,7 @@ class _Changes(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
         """Stop encoding until it is known what stays."""
         del revoked
         self.rebalancing = True
+        self._keep_joining()
 
     def on_partitions_lost(self, lost: Iterable[Any]) -> None:
         """Drop what another member has by now."""
@@ -130,7 +132,7 @@ class Intake:
         self._group = group
         self._poll_records = poll_records
         self._topics = {full_name(settings, name): name for name in SOURCES}
-        self._changes = _Changes()
+        self._changes = _Changes(self._keep_joining)
         self._settled_at = time.monotonic()
         self._paused = False
         self._next: dict[tuple[str, int], int] = {}
@@ -159,11 +161,22 @@ class Intake:
                     bootstrap_timeout_ms=round(settings.kafka_timeout_s * 1000),
                 )
             )
-            for topic in self._topics:  # joining before the metadata is there costs a second rebalance
-                self._consumer.partitions_for_topic(topic)
             self._consumer.subscribe(list(self._topics), listener=self._changes)
+            # Joining before the metadata is there costs a second rebalance, and only a subscriber keeps what comes.
+            for topic in self._topics:
+                self._consumer.partitions_for_topic(topic)
         except (KafkaError, OSError) as error:
             raise _sentence(settings, "cannot be joined", error) from error
+
+    def _keep_joining(self) -> None:
+        """
+        Make kafka-python see a join through that it began because partitions were added.
+
+        A member that leads the group forgets that reason when it has made the assignment, before it is told the result
+        (KAFKA-9815, in kafka-python 3.0): a poll that ends in between would be the last that looks at the join, while
+        no heartbeats are sent until it is done.
+        """
+        self._consumer._coordinator.request_rejoin()  # noqa: SLF001 -- no public call rejoins
 
     @property
     def rebalancing(self) -> bool:
@@ -260,8 +273,8 @@ class Intake:
         """
         Join with a new client when a rebalance does not end.
 
-        kafka-python 3 keeps the task that joins between polls. Once, under load, it never ended: the broker waited for
-        this member's SyncGroup and refused its commits, and the member waited for the broker.
+        kafka-python 3 keeps the task that joins between polls, and heartbeats wait for it: one that is forgotten would
+        leave this process idle for good.
         """
         now = time.monotonic()
         if not self._changes.rebalancing:
