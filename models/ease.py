@@ -23,7 +23,20 @@ Floats = npt.NDArray[np.float32]
 
 
 class Weights(NamedTuple):
-    """The heaviest positive weights of each item: targets (n, k) int32, -1 behind the last; weights (n, k) float32."""
+    """
+    The weights of each item that are farthest from 0, of either sign.
+
+    An item that speaks against another corrects what many others say for it: without those weights, users of long
+    histories are offered what is popular.
+
+    Attributes
+    ----------
+    targets
+        (n, k) int32, -1 behind the last.
+    weights
+        (n, k) float32, the farthest from 0 first.
+
+    """
 
     targets: npt.NDArray[np.int32]
     weights: Floats
@@ -61,7 +74,7 @@ def _count_pairs(histories: npt.NDArray[np.int32], gram: Floats) -> None:
 
 def fit(gram: Floats, regularisation: float, kept: int) -> Weights:
     """
-    Return the heaviest weights of each item, heaviest first.
+    Return the weights of each item that are farthest from 0.
 
     The inverse is taken in place of `gram`, which is lost: one matrix and a work copy of it are all the memory, 8 bytes
     for each pair of items. Time grows with the cube of the items.
@@ -100,8 +113,8 @@ def fit(gram: Floats, regularisation: float, kept: int) -> Weights:
         block = inverse[begin : begin + _BLOCK] * scale
         rows = torch.arange(block.shape[0])
         block[rows, rows + begin] = 0.0
-        top = torch.topk(block, kept_here, dim=1)
-        values = top.values.numpy()
-        weights[begin : begin + _BLOCK, :kept_here] = np.where(values > 0, values, 0)
-        targets[begin : begin + _BLOCK, :kept_here] = np.where(values > 0, top.indices.numpy(), -1)
+        heaviest = torch.topk(block.abs(), kept_here, dim=1).indices
+        values = torch.gather(block, 1, heaviest).numpy()
+        weights[begin : begin + _BLOCK, :kept_here] = values
+        targets[begin : begin + _BLOCK, :kept_here] = np.where(values == 0.0, -1, heaviest.numpy())
     return Weights(targets, weights)

@@ -81,7 +81,7 @@ def fit_local(
     histories: Int32, items: int, regularisation: float, support: int, kept: int, dense: int = DENSE
 ) -> Weights:
     """
-    Return the heaviest positive weights of each item, heaviest first.
+    Return the weights of each item that are farthest from 0, the farthest first.
 
     Memory is 4 bytes for each pair of the `dense` items and 8 for each entry of the histories. Time grows with the
     items, times the cube of the support, and times the users of a support's items beyond the `dense` ones.
@@ -128,7 +128,7 @@ def fit_local(
             raise ValueError("the matrix is not positive definite")
         found = torch.cholesky_solve(torch.from_numpy(systems.sides[:count, :, None]), factors).numpy()[:, :, 0]
         _keep(np.ascontiguousarray(found), systems.supports, first, targets, weights)
-    order = np.argsort(-weights, axis=1, kind="stable")
+    order = np.argsort(-np.abs(weights), axis=1, kind="stable")
     return Weights(np.take_along_axis(targets, order, axis=1), np.take_along_axis(weights, order, axis=1))
 
 
@@ -269,15 +269,15 @@ def _count(index: _Index, gram: Floats, support: Int32, size: int, matrix: Float
 
 @compiled
 def _keep(found: Floats, supports: Int32, first: int, targets: Int32, weights: Floats) -> None:
-    """Keep the weights above 0 of some columns where they are among the heaviest of their rows, in no order."""
+    """Keep the weights of some columns where they are among the heaviest of their rows, in no order."""
     for number in range(len(found)):
         for place in range(found.shape[1]):
             item, weight = supports[number, place], found[number, place]
-            if item < 0 or weight <= 0.0:
+            if item < 0 or weight == 0.0:
                 continue
             least = 0
             for slot in range(weights.shape[1]):
-                if weights[item, slot] < weights[item, least]:
+                if abs(weights[item, slot]) < abs(weights[item, least]):
                     least = slot
-            if weight > weights[item, least]:
+            if abs(weight) > abs(weights[item, least]):
                 targets[item, least], weights[item, least] = first + number, weight

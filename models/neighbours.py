@@ -35,6 +35,9 @@ VOICES: Final = 4
 DAMPING_SHIFT: Final = 0.05
 DAMPING: Final = (0.2, 0.4)
 
+#: What is left of weights for and against an item that cancel out: an item without a sum was not spoken of.
+_NEXT_TO_NOTHING: Final = np.float32(1e-30)
+
 
 class Family(NamedTuple):
     """
@@ -68,7 +71,7 @@ class Related(NamedTuple):
     neighbours, followers
         Fitted neighbours, and what follows an item in sessions.
     damping
-        (rows or more, 2) float32: what weights towards a row are multiplied with, of neighbours and of followers.
+        (rows or more, VOICES) float32: what each voice's weights towards a row are multiplied with.
 
     """
 
@@ -77,15 +80,25 @@ class Related(NamedTuple):
     damping: Floats
 
 
-def damping(popularity: Floats) -> Floats:
+def damping(popularity: Floats, timeliness: Floats) -> Floats:
     """
-    Return what weights towards items are multiplied with, (rows, 2) float32; `popularity` lies in 0..1.
+    Return what each voice's weights towards items are multiplied with, (rows, VOICES) float32.
 
-    >>> damping(np.array([0.95, 0.0], np.float32)).round(2).tolist()
-    [[1.0, 1.0], [1.8200000524520874, 3.309999942779541]]
+    Whole histories tell what users will come to at some time; `timeliness` tells whether that is now.
+
+    Parameters
+    ----------
+    popularity
+        (rows,) in 0..1.
+    timeliness
+        (rows,) how often an item is asked for of late, as a multiple of its long-term rate.
+
+    >>> damping(np.array([0.95, 0.0], np.float32), np.array([0.5, 2.0], np.float32)).round(2).tolist()
+    [[1.0, 1.0, 1.0, 0.5], [1.8200000524520874, 3.309999942779541, 1.0, 2.0]]
     """
     shifted = popularity + np.float32(DAMPING_SHIFT)
-    return np.stack([shifted ** np.float32(-power) for power in DAMPING], axis=1)
+    of_newest = [shifted ** np.float32(-power) for power in DAMPING]
+    return np.stack([*of_newest, np.ones_like(popularity), timeliness], axis=1)
 
 
 class Scratch:
@@ -147,13 +160,15 @@ def _room(rows: int) -> Room:
 def _say(room: Room, touched: int, item: int, voice: int, value: float) -> int:
     """Add to what a voice says of an item; return how many items are touched."""
     more = np.float32(value)
-    if more <= 0.0:
+    if more == 0.0:
         return touched
     sums = room.sums[item]
     if sums[NEIGHBOURS] == 0.0 and sums[FOLLOWERS] == 0.0 and sums[REPEAT] == 0.0 and sums[HISTORY] == 0.0:
         room.touched[touched] = item
         touched += 1
     sums[voice] += more
+    if sums[voice] == 0.0:
+        sums[voice] = _NEXT_TO_NOTHING
     return touched
 
 
@@ -255,9 +270,8 @@ def measure(
             for voice in range(VOICES):
                 sums[voice] = 0.0
             continue
-        sums[NEIGHBOURS] *= related.damping[item, NEIGHBOURS]
-        sums[FOLLOWERS] *= related.damping[item, FOLLOWERS]
         for voice in range(VOICES):
+            sums[voice] *= related.damping[item, voice]
             scales[voice] = max(scales[voice], np.float64(sums[voice]))
         room.touched[kept] = item
         kept += 1
@@ -318,8 +332,7 @@ def _attribute(
     for slot in range(min(family.counts[place], most)):
         other = family.rows[place, slot]
         if other < len(room.listed) and room.listed[other] > 0:
-            said = factor * family.weights[place, slot]
-            contributed[room.listed[other] - 1, at] += said if voice == HISTORY else said * damping[other, voice]
+            contributed[room.listed[other] - 1, at] += factor * family.weights[place, slot] * damping[other, voice]
 
 
 @compiled
@@ -371,7 +384,9 @@ def attribute(
     for at in range(count):
         mass = weighing.of_kind[groups.kinds[at]] * groups.long[at]
         if room.listed[groups.items[at]] > 0:
-            contributed[room.listed[groups.items[at]] - 1, at] += scales[REPEAT] * mass
+            contributed[room.listed[groups.items[at]] - 1, at] += (
+                scales[REPEAT] * mass * damping[groups.items[at], REPEAT]
+            )
         lost = recalled(groups.masses[at]) - recalled(groups.masses[at] - mass)
         most, factor = family.rows.shape[1], scales[HISTORY] * lost
         _attribute(family, groups.items[at], factor, most, damping, HISTORY, room, contributed, at)

@@ -17,6 +17,9 @@ Floats = npt.NDArray[np.float32]
 #: What is added to the variance, the weight of one purchase: without it one event makes a rare item rise most of all.
 _DOUBT: Final = 5.0
 
+#: Demand of a day that every item is taken to have at both rates, so that a rare one is timely by little.
+_STEADY: Final = 1.0
+
 
 class _Told(NamedTuple):
     popularity: Floats
@@ -74,7 +77,7 @@ class Demand:
 
     @property
     def damping(self) -> Floats:
-        """What weights towards items are multiplied with, (capacity, 2); see `models.neighbours.damping`."""
+        """What weights towards items are multiplied with, (capacity, 4); see `models.neighbours.damping`."""
         return self._tell().damping
 
     @property
@@ -149,7 +152,9 @@ class Demand:
             surely = expected * np.maximum(trend - 1.0, 0.0) / np.sqrt(expected + _DOUBT)
             most = surely.max()
             rising = (surely / most if most > 0 else surely).astype(np.float32)
-            self._told = _Told(popularity, damping(popularity), rising, _relative(self._in_segments).astype(np.float32))
+            timely = ((expected * trend + _STEADY) / (expected + _STEADY)).astype(np.float32)
+            of_segments = _relative(self._in_segments).astype(np.float32)
+            self._told = _Told(popularity, damping(popularity, timely), rising, of_segments)
         return self._told
 
 

@@ -68,11 +68,11 @@ class Fit(NamedTuple):
     weights: ease.Weights
 
     def neighbours(self, place: int) -> tuple[Neighbour, ...]:
-        """Return (item id, weight) of an item's row, heaviest first."""
+        """Return (item id, weight) of an item's row, the weight farthest from 0 first."""
         targets = self.weights.targets[place].tolist()
         weights = self.weights.weights[place].astype(np.float64).round(_DECIMALS).tolist()
         pairs = zip(targets, weights, strict=True)
-        return tuple((self.ids[target], weight) for target, weight in pairs if target >= 0 and weight > 0)
+        return tuple((self.ids[target], weight) for target, weight in pairs if target >= 0 and weight)
 
 
 def fit_histories(histories: Histories, settings: Settings, partitions: int) -> Fit:

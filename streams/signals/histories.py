@@ -74,10 +74,14 @@ class Histories:
             self._drop_silent()
 
     def matrix(self, max_items: int) -> HistoryMatrix:
-        """Return the histories over the items that most users met, at most so many; of equals the earlier met ones."""
+        """
+        Return the histories over the items that most users met, at most so many; equals by the checksum of their ids.
+
+        So the items' order, and with it how a fit rounds, does not depend on what was read first.
+        """
         items = self._items[: len(self._rows)]
         met = np.bincount(items[items >= 0], minlength=len(self._ids))
-        chosen = np.argsort(-met, kind="stable")[:max_items]
+        chosen = np.lexsort((self._marks[: len(met)], -met))[:max_items]
         chosen = chosen[met[chosen] > 0]
         # One more entry, so that -1 (no item) stays -1.
         place = np.full(len(self._ids) + 1, -1, np.int32)

@@ -26,7 +26,8 @@ class ItemNeighbours(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         (item id, share) of what went with the item in sessions, heaviest first: the share, 0 < share <= 1, of all its
         decayed sequential rules.
     neighbours
-        (item id, weight) of what the item speaks for by the fitted item-to-item weights, heaviest first.
+        (item id, weight) by the fitted item-to-item weights, the farthest from 0 first: above it for what the item
+        speaks for, below it for what it speaks against.
 
     """
 
@@ -56,14 +57,15 @@ def decode_item_neighbours(record: bytes) -> ItemNeighbours:
     Raises
     ------
     RecordFormatError
-        When it is not JSON of this shape, a weight is not positive and finite, or there are too many neighbours.
+        When it is not JSON of this shape, a weight is 0 or not finite, a share is not positive, or there are too many.
 
     """
     try:
         told = _decoder.decode(record)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RecordFormatError(f"item neighbours cannot be read: {error}") from error
-    for family in (told.followers, told.neighbours):
-        if len(family) > MAX_NEIGHBOURS or not all(0 < weight < math.inf and item_id for item_id, weight in family):
-            raise RecordFormatError(f"an item has at most {MAX_NEIGHBOURS} neighbours of a kind, of positive weight")
+    for family, least in ((told.followers, 0.0), (told.neighbours, -math.inf)):
+        known = all(least < weight < math.inf and weight and item_id for item_id, weight in family)
+        if len(family) > MAX_NEIGHBOURS or not known:
+            raise RecordFormatError(f"an item has at most {MAX_NEIGHBOURS} neighbours of a kind, each with its weight")
     return told

@@ -120,8 +120,8 @@ def test_batches() -> None:
 
 def test_item_neighbours() -> None:
     """Both families are pairs of item id and weight; a record without them reads as none."""
-    told = ItemNeighbours("i1", (("i2", 0.5),), (("i3", 0.25),))
-    record = b'{"item_id":"i1","followers":[["i2",0.5]],"neighbours":[["i3",0.25]]}'
+    told = ItemNeighbours("i1", (("i2", 0.5),), (("i3", 0.25), ("i4", -0.125)))
+    record = b'{"item_id":"i1","followers":[["i2",0.5]],"neighbours":[["i3",0.25],["i4",-0.125]]}'
 
     assert record == encode_item_neighbours(told)
     assert decode_item_neighbours(record) == told
@@ -135,12 +135,14 @@ def test_item_neighbours() -> None:
         b'"followers":[["",0.5]]}',
         b'"followers":[["i2",0]]}',
         b'"neighbours":[["i2",1e999]]}',
+        b'"neighbours":[["i2",-1e999]]}',
+        b'"neighbours":[["i2",0]]}',
         b'"neighbours":[["i2"]]}',
         b'"neighbours":[' + b",".join([b'["i2",0.5]'] * 65) + b"]}",
     ],
 )
 def test_neighbours_that_cannot_be_are_refused(told: bytes) -> None:
-    """Weights are positive and finite, and there are at most 64."""
+    """Weights are finite and not 0, shares are positive, and there are at most 64."""
     with pytest.raises(RecordFormatError):
         decode_item_neighbours(b'{"item_id":"i1",' + told)
 

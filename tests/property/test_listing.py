@@ -48,6 +48,7 @@ class Case(NamedTuple):
     vectors: Any
     popularity: Any
     rising: Any
+    timeliness: Any
     in_segments: Any
     categories: Any
     prices: Any
@@ -68,10 +69,11 @@ def cases(draw: st.DrawFn) -> Case:
     weight = st.sampled_from([0.0, 0.3, 1.0])
     items = st.integers(0, ITEMS - 1)
 
-    def linked() -> Linked:
+    def linked(least: float) -> Linked:
         return {
             int(item): [
-                (int(other), float(random.random())) for other in random.permutation(ITEMS)[: random.integers(6)]
+                (int(other), float(random.uniform(least, 1.0)))
+                for other in random.permutation(ITEMS)[: random.integers(6)]
             ]
             for item in random.permutation(ITEMS)[: random.integers(ITEMS)]
         }
@@ -85,12 +87,13 @@ def cases(draw: st.DrawFn) -> Case:
         unit(random.standard_normal((ITEMS, DIM)).astype(np.float32)),
         random.random(ITEMS).astype(np.float32),
         np.maximum(random.random(ITEMS) - 0.3, 0.0).astype(np.float32),
+        np.exp(random.standard_normal(ITEMS)).astype(np.float32),
         random.random((ITEMS, 2, 4)).astype(np.float32),
         random.integers(-1, 3, ITEMS).astype(np.int32),
         np.where(random.random(ITEMS) < 0.7, np.exp(random.standard_normal(ITEMS)), 0.0).astype(np.float32),
         random.random(ITEMS) < 0.8,
-        linked(),
-        linked(),
+        linked(-0.5),
+        linked(0.0),
         sorted(happened, key=lambda event: -event[2]),
         [(item, mass, bought) for item, (mass, bought) in owned.items()],
         list(draw(st.dictionaries(items, st.sampled_from([NOW_MS - 50_000, NOW_MS]), max_size=4)).items()),
@@ -123,7 +126,7 @@ def vector(case: Case, part: int) -> Any:
 def says(case: Case, item: int, kind: int, age_ms: int, since: int) -> tuple[dict[int, float], dict[int, float]]:
     """Return what one event says of other items, as a neighbour and as a leader."""
     del kind, age_ms
-    damped = damping(case.popularity)
+    damped = damping(case.popularity, case.timeliness)
     half_life = case.parameters.half_life_events
     near = 2 ** (-since / half_life) if half_life else float(since == 0)
     following = 1 / (since + 1) if since < 5 else 0.0
@@ -137,7 +140,8 @@ def says(case: Case, item: int, kind: int, age_ms: int, since: int) -> tuple[dic
 
 def recalled(case: Case, item: int, mass: float) -> dict[int, float]:
     """Return what an item of the history says of others when so much was done with it."""
-    return {other: math.sqrt(max(mass, 0.0)) * weight for other, weight in case.neighbours.get(item, ())}
+    root = math.sqrt(max(mass, 0.0))
+    return {other: root * weight * float(case.timeliness[other]) for other, weight in case.neighbours.get(item, ())}
 
 
 def barred(case: Case) -> set[int]:
@@ -366,7 +370,7 @@ def listed(case: Case, scorer: Scorer = SILENT) -> Lists:
     )
     table = Rows(case.vectors, quantise(case.vectors), case.popularity, case.usable, np.arange(ITEMS))
     attributes = ItemAttributes().first(ITEMS)._replace(categories=case.categories, prices=case.prices)
-    related = Related(family(case.neighbours), family(case.followers), damping(case.popularity))
+    related = Related(family(case.neighbours), family(case.followers), damping(case.popularity, case.timeliness))
     return make_lists(
         users, table, MET, related, case.rising, attributes, nothing_promoted(), ITEMS, WEIGHING, SCRATCH,
         scorer=scorer, of_segments=case.in_segments,

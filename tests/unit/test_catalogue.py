@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from models.neighbours import HISTORY
 from models.segments import Split
 from streams.catalogue.matrix import Catalogue
 from streams.catalogue.neighbours import Neighbours
@@ -195,6 +196,17 @@ def test_demand_that_rises_is_told_by_how_surely() -> None:
     assert pytest.approx([1.0, 0.0, other / most, 0.0]) == catalogue.rising[:4].tolist()
     catalogue.apply([SignalsGone("rise")])
     assert [0.0, 0.0, 1.0, 0.0] == catalogue.rising[:4].tolist()
+
+
+def test_histories_speak_louder_for_what_is_in_season() -> None:
+    """By the day's demand over that of a day at the long-term rate, one more on both sides; 1 for what is not known."""
+    catalogue, day_ms = Catalogue(2), 86_400_000
+    signals = [ItemSignals("rise", 70.0, 100 * day_ms, 3.0, 90), ItemSignals("fall", 70.0, 100 * day_ms, 0.2, 90)]
+    catalogue.set_signals([*signals, ItemSignals("over", 0.0, 100 * day_ms, 0.0, 90)])
+    catalogue.row("unknown")
+    # 70 at a half-life of 14 days are 5 a day; found were 15 and 1.
+    expected = [16 / 6, 2 / 6, 1.0, 1.0]
+    assert pytest.approx(expected) == catalogue.view().related.damping[:4, HISTORY].tolist()
 
 
 def test_popularity_is_told_apart_by_segment() -> None:
