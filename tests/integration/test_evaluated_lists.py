@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 from confluent_kafka import Producer
 
 from models.interactions import Asking
@@ -71,7 +72,10 @@ def live_lists(settings: Settings, told: EvaluationLog) -> dict[str, bytes]:
     """Return the places of each user's list, as an evaluation makes it."""
     live = Live(settings, told.users, told.items, told.cards, told.devices)
     live.learn(told.interactions)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the signals role's fits: by several, sums round otherwise
     live.fit()
+    torch.set_num_threads(threads)
     live.serve(_SPACE, vectors())
     count = len(told.users)
     asking = Asking(np.arange(count, dtype=np.int32), np.full(count, -1, np.int32), np.zeros(count, np.int64))
