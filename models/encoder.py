@@ -19,22 +19,23 @@ from tokenizers import Encoding
 
 from models.artifact import ModelFolder, preprocessing_of
 from models.batching import plan_batches, smallest_saturating
+from models.cores import Cores
 from models.errors import ModelError
-from models.faults import UNIT_TOLERANCE, Batches, Encoded, Tokenized, is_out_of_memory, tokenize_each, usable
+from models.faults import UNIT_TOLERANCE, Batches, Encoded, Tokenized, Vectors, is_out_of_memory, tokenize_each, usable
 from models.fingerprint import fingerprint
-from models.flights import MOST_IN_FLIGHT, Flight
+from models.flights import CudaLink, Flights
 from models.images import canary_images
 from models.loading import device_of, first_line, load_tokenizer
-from models.network import Network
+from models.network import Network, Runner
 from models.precision import CANARIES, Precision, Trial, choose, try_out
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-#: MiniLM-L6 on CPU, texts a second of one core by budget: fp32 333 at 512, 341 at 2,048, 300 at 4,096; bf16 914, 1,049,
-#: 970. Below, layers wait for their start; above, their states leave the cache.
-CPU_BATCH_TOKENS = 2_048
-#: What another batch costs on CPU, in tokens: 256 at a time instead of 2,048 are 6 % slower in fp32 (15 tokens a batch)
-#: and 40 % in bf16 (100). Films of MovieLens-100K are padded by 0.9 % then instead of 4.7 %.
+#: MiniLM-L6 on two cores with a batch each, texts a second by budget: fp32 315 at 256, 367 at 512, 347 at 1,024, 341 at
+#: 2,048; bf16 655, 720, 748, 718. Below, layers wait for their start; above, their states leave the cache.
+CPU_BATCH_TOKENS = 1_024
+#: What another batch costs on CPU, in tokens: 256 at a time instead of 1,024 are 9 % slower in fp32 (30 tokens a batch)
+#: and 12 % in bf16 (40). Films of MovieLens-100K are padded by 0.9 % then instead of 4.7 %.
 _CPU_BATCH_COST_TOKENS = 64
 #: Where the search for a GPU's budget begins and ends. Small models on large GPUs wait for kernel launches below 16k.
 _GPU_BATCH_TOKENS = (4_096, 262_144)
@@ -42,8 +43,8 @@ _GPU_BATCH_TOKENS = (4_096, 262_144)
 _TRIAL_LENGTH = 32
 _TRIAL_ROUNDS = 3
 
-#: An image is some hundred tokens of a larger tower: a few fill the cores of a CPU.
-_CPU_BATCH_IMAGES = 8
+#: An image is some hundred tokens of a larger tower: a few fill a core.
+_CPU_BATCH_IMAGES = 4
 #: Where the search for a GPU's budget of images begins and ends.
 _GPU_BATCH_IMAGES = (16, 1_024)
 
@@ -69,7 +70,7 @@ class Encoder:
     max_tokens
         Longer texts are cut; never above what the model allows.
     threads
-        CPU threads of the forward pass; 0 takes every core this process may use.
+        CPU cores that compute, a batch each; 0 takes every core this process may use.
     precision
         `auto` is fp16 on GPU (bf16 where the check texts overflow fp16), and on CPU fp32 or bf16, by a measurement that
         takes about a second. Pooling is fp32 always.
@@ -126,10 +127,11 @@ class Encoder:
         self.batch_tokens = batch_tokens or CPU_BATCH_TOKENS
         self.batch_images = batch_images or _CPU_BATCH_IMAGES
         self.batch_cost_tokens = None if self.device.type == "cuda" else _CPU_BATCH_COST_TOKENS
-        self.in_flight = MOST_IN_FLIGHT if self.device.type == "cuda" else 1
         self.truncated = 0
         self.trials: list[Trial] = []
-        torch.set_num_threads(threads or _cores())
+        on_gpu = self.device.type == "cuda"
+        self._runner: Runner = Flights(CudaLink(self.device)) if on_gpu else Cores(threads or _cores())
+        self.in_flight = self._runner.most
         self._tokenizer = load_tokenizer(folder, self.max_tokens)
         self._load(precision)
         self.image_tokens = self._network.image_tokens
@@ -149,7 +151,7 @@ class Encoder:
         problem = None
         for name in wanted:
             self.precision = name
-            self._network = Network(self.folder, _DTYPES[name], self.device, self._tokenizer)
+            self._network = Network(self.folder, _DTYPES[name], self.device, self._tokenizer, self._runner)
             problem = self._self_check()
             if problem is None:
                 if precision == "auto" and self.device.type == "cpu":
@@ -160,7 +162,7 @@ class Encoder:
     def _try_bf16(self) -> None:
         """Take bf16 instead of fp32 where the canary texts show that it is faster and as good."""
         exact = self._network
-        half = Network(self.folder, torch.bfloat16, self.device, self._tokenizer)
+        half = Network(self.folder, torch.bfloat16, self.device, self._tokenizer, self._runner)
         tokens = [encoding.ids for encoding in self._encodings(CANARIES)]
         plan = plan_batches([len(ids) for ids in tokens], self.batch_tokens, self.batch_cost_tokens)
         images = self._canary_images(_CANARY_IMAGES)
@@ -168,8 +170,8 @@ class Encoder:
         def run(network: Network) -> npt.NDArray[np.float32]:
             self._network = network
             vectors = np.empty((len(tokens), self.dim), np.float32)
-            for rows in plan:
-                vectors[rows] = self._forward([tokens[row] for row in rows])
+            for rows, batch in [(rows, self._launch([tokens[row] for row in rows])) for rows in plan]:
+                vectors[rows] = batch.result()
             return vectors if images is None else np.concatenate([vectors, network.images(images).result()])
 
         try:
@@ -196,7 +198,7 @@ class Encoder:
         batch = canary_images(budget, preprocessing_of(self.folder).size)
         return budget * self._rounds_per_s(lambda: self._network.images(batch))
 
-    def _rounds_per_s(self, launch: Callable[[], Flight]) -> float:
+    def _rounds_per_s(self, launch: Callable[[], Vectors]) -> float:
         try:
             launch().result()
             began = time.perf_counter()
@@ -287,9 +289,10 @@ class Encoder:
         self, tokens: Sequence[Sequence[int]], images: Sequence[npt.NDArray[np.uint8] | None]
     ) -> Callable[[], Encoded]:
         """
-        Begin what `encode_items` does, on a GPU without waiting for it; the callable returned waits and gives the rest.
+        Begin what `encode_items` does without waiting for it; the callable returned waits and gives the rest.
 
-        Begun twice before the first is waited for, the second is copied to the GPU and ready when that has ended.
+        Begun again before the first is waited for, the next is copied to the GPU and ready when the first has ended, or
+        is computed by another core.
         """
         with_image = [row for row, pixels in enumerate(images) if pixels is not None]
         if not with_image:
@@ -329,7 +332,7 @@ class Encoder:
         self,
         number: int,
         plan: Sequence[list[int]],
-        launch: Callable[[list[int]], Flight],
+        launch: Callable[[list[int]], Vectors],
         shrink: Callable[[Sequence[int]], None],
     ) -> Callable[[], Encoded]:
         """Begin batches; faults are believed where the check texts pass."""
@@ -377,7 +380,7 @@ class Encoder:
         """Run one batch; return (n, dim) float32, normalised, unchecked."""
         return self._launch(tokens).result()
 
-    def _launch(self, tokens: Sequence[Sequence[int]]) -> Flight:
+    def _launch(self, tokens: Sequence[Sequence[int]]) -> Vectors:
         """Begin one batch of texts."""
         return self._network.texts(tokens)
 

@@ -1,8 +1,7 @@
 """
-Batches on their way through a device: while it computes one, the next is copied to it and the last one from it.
+Batches on their way through a GPU: while it computes one, the next is copied to it and the last one from it.
 
-The order of these steps is the same on every device and stands in `Flights`; what a device does by itself stands in
-its `Link`.
+The order of these steps stands in `Flights`; what the GPU does by itself stands in its `Link`.
 """
 
 from __future__ import annotations
@@ -38,26 +37,7 @@ class Link(Protocol):
         """Begin a copy to the host, which waits for what is computed; tell when `host` has it."""
 
 
-class _Done:
-    def synchronize(self) -> None:
-        """Nothing is under way."""
-
-
-class _HostLink:
-    """A device that is the host: nothing has to move."""
-
-    def buffer(self, size: int) -> torch.Tensor:
-        return torch.empty(size, dtype=torch.uint8)
-
-    def send(self, host: torch.Tensor) -> torch.Tensor:
-        return host
-
-    def fetch(self, result: torch.Tensor, host: torch.Tensor) -> Event:
-        host.copy_(result)
-        return _Done()
-
-
-class _CudaLink:
+class CudaLink:
     """
     Pinned host memory, without which a copy makes the host wait, and a stream for each direction.
 
@@ -70,9 +50,11 @@ class _CudaLink:
         self._down = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def buffer(self, size: int) -> torch.Tensor:
+        """Return pinned memory."""
         return torch.empty(size, dtype=torch.uint8, pin_memory=True)
 
     def send(self, host: torch.Tensor) -> torch.Tensor:
+        """Copy on the stream upwards; the stream that computes waits for it."""
         compute = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._up):
             there = host.to(self._device, non_blocking=True)
@@ -82,6 +64,7 @@ class _CudaLink:
         return there
 
     def fetch(self, result: torch.Tensor, host: torch.Tensor) -> Event:
+        """Copy on the stream downwards, which waits for what computes."""
         self._down.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._down):
             host.copy_(result, non_blocking=True)
@@ -90,11 +73,6 @@ class _CudaLink:
         done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         done.record(self._down)
         return done
-
-
-def link_to(device: torch.device) -> Link:
-    """Return the link to a device."""
-    return _CudaLink(device) if device.type == "cuda" else _HostLink()
 
 
 class _Buffers:
@@ -154,11 +132,14 @@ class Flights:
     """
     The batches under way on one device; all calls come from one thread.
 
-    >>> flights = Flights(link_to(torch.device("cpu")))
-    >>> flight = flights.launch(np.array([[1, 2]]), lambda values: values.float())
-    >>> flight.result()
-    array([[1., 2.]], dtype=float32)
+    Attributes
+    ----------
+    most
+        Batches between their launch and their landing.
+
     """
+
+    most = MOST_IN_FLIGHT
 
     def __init__(self, link: Link) -> None:
         self._link = link

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from tokenizers import Tokenizer
 
 from models.artifact import ModelFolder
 from models.dense import load_dense
-from models.flights import Flight, Flights, link_to
+from models.faults import Vectors
 from models.loading import load_model
 
 #: Architectures that take a padded batch's mask as attention does, (n, 1, 1, tokens). One of (n, tokens) they look into
@@ -19,6 +20,17 @@ from models.loading import load_model
 TAKE_WIDE_MASKS = frozenset({
     "albert", "bert", "camembert", "distilbert", "electra", "ernie", "nomic_bert", "roberta", "xlm-roberta",
 })  # fmt: skip
+
+
+class Runner(Protocol):
+    """Where batches are computed: `models.cores.Cores` or `models.flights.Flights`."""
+
+    @property
+    def most(self) -> int:
+        """Most batches between their launch and their end."""
+
+    def launch(self, values: npt.NDArray[np.generic], forward: Callable[[torch.Tensor], torch.Tensor]) -> Vectors:
+        """Begin a batch: what `forward` makes of `values` on the device."""
 
 
 class Network:
@@ -41,12 +53,14 @@ class Network:
 
     """
 
-    def __init__(self, folder: ModelFolder, dtype: torch.dtype, device: torch.device, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, folder: ModelFolder, dtype: torch.dtype, device: torch.device, tokenizer: Tokenizer, runner: Runner
+    ) -> None:
         self.model, self.pad = load_model(folder, dtype, device, tokenizer)
         self._folder = folder
         self._device = device
         self._dense = [load_dense(layer, device) for layer in folder.dense]
-        self._flights = Flights(link_to(device))
+        self._runner = runner
         self.image_tokens = 1
         if (preprocessing := folder.preprocessing) is not None:
             mean, std = (
@@ -55,7 +69,7 @@ class Network:
             self.image_tokens += (preprocessing.size // self.model.config.vision_config.patch_size) ** 2
             self._scale, self._shift = preprocessing.rescale / std, mean / std
 
-    def texts(self, tokens: Sequence[Sequence[int]]) -> Flight:
+    def texts(self, tokens: Sequence[Sequence[int]]) -> Vectors:
         """Launch one batch of texts; it gives (n, dim) float32, normalised."""
         lengths = [len(ids) for ids in tokens]
         width = max(lengths)
@@ -65,11 +79,11 @@ class Network:
         for row, row_ids in zip(values, tokens, strict=True):
             row[1 : 1 + len(row_ids)] = row_ids
         padded = min(lengths) < width
-        return self._flights.launch(values, lambda there: self._texts(there[:, 1:], there[:, 0], padded=padded))
+        return self._runner.launch(values, lambda there: self._texts(there[:, 1:], there[:, 0], padded=padded))
 
-    def images(self, pixels: npt.NDArray[np.uint8]) -> Flight:
+    def images(self, pixels: npt.NDArray[np.uint8]) -> Vectors:
         """Launch one batch of images, (n, 3, size, size) uint8; it gives (n, dim) float32, normalised."""
-        return self._flights.launch(pixels, self._images)
+        return self._runner.launch(pixels, self._images)
 
     def _texts(self, ids: torch.Tensor, ends: torch.Tensor, *, padded: bool) -> torch.Tensor:
         """(n, tokens) int64 ids and (n,) int64 lengths to (n, dim) float32."""

@@ -301,7 +301,7 @@ class Settings(BaseSettings):
         description="Images of more pixels are left out before they are decoded.",
     )
     encoder_batch_images: int = Field(0, ge=0, le=10_000, description="Images of a batch; 0 chooses by device.")
-    encoder_threads: int = Field(0, ge=0, le=256, description="CPU threads of the encoder; 0 takes all cores.")
+    encoder_threads: int = Field(0, ge=0, le=256, description="CPU cores of the encoder, a batch each; 0 takes all.")
 
     @field_validator("weights", mode="before")
     @classmethod

@@ -61,8 +61,8 @@ _LONG_RECORDS = (500, 250)
 _MOST_LIVE = 512
 #: Items whose newest version was read before its turn, 150 bytes each.
 _MOST_AHEAD = 200_000
-#: What a live item waits for is the batch that runs and the one behind it: beside live ones, bulk batches take so long.
-_BULK_BATCH_S = 0.15
+#: A live item waits for the batches that the device has: beside live ones, those of bulk items take so long together.
+_BULK_S = 0.3
 #: A batch's tokens before the device's pace is known, and the least.
 _BULK_TOKENS = (512, 64)
 #: The longest batch takes seconds.
@@ -121,8 +121,8 @@ class Pipeline:
         self._tokenizer: Stage[Prepared] = Stage("tokenizer", _TOKENIZER_DEPTH, _STUCK_S)
         in_flight = encoder.in_flight
         self._device: Stage[_Batch] = Stage("device", in_flight + _WAITING_BATCHES, _STUCK_S, in_flight)
-        # When the device's thread had the last batch; only that thread looks at it.
-        self._landed_s = 0.0
+        # Batches begun and not ended; only the device's thread looks at it.
+        self._begun = 0
         self._last_commit = time.monotonic()
 
     def step(self) -> None:
@@ -295,23 +295,24 @@ class Pipeline:
         if not self._lane.starts:
             return None
         first, least = _BULK_TOKENS
-        return max(least, int(self._tokens_per_s * _BULK_BATCH_S)) if self._tokens_per_s else first
+        return max(least, int(self._tokens_per_s * _BULK_S / self._device.depth)) if self._tokens_per_s else first
 
     def _begin(self, jobs: list[Job], tokens: list[list[int]]) -> Callable[[], _Batch]:
         """On the device's thread."""
         began_s = time.perf_counter()
         encoding = self._encoder.begin_items(tokens, [job.pixels for job in jobs])
+        self._begun += 1
         return partial(self._land, jobs, [len(ids) for ids in tokens], began_s, encoding)
 
     def _land(self, jobs: list[Job], lengths: list[int], began_s: float, encoding: Callable[[], Encoded]) -> _Batch:
-        """On the device's thread; a batch's time begins when the one before it has ended."""
+        """On the device's thread; of the time of batches side by side each takes a part, by Little's law."""
+        under_way = self._begun
+        self._begun -= 1
         try:
             encoded = encoding()
         except BrokenModelError as error:
             raise ModelError(str(error)) from error
-        now_s = time.perf_counter()
-        took_s = now_s - max(began_s, self._landed_s)
-        self._landed_s = now_s
+        took_s = (time.perf_counter() - began_s) / under_way
         metrics.ENCODER_SECONDS.labels("encode").observe(took_s)
         return _Batch(jobs, lengths, encoded, took_s)
 

@@ -36,6 +36,11 @@ class Stage(Generic[T]):
     in_flight
         Most work begun and not finished: where a device works by itself, the next is begun before it is waited for.
 
+    Attributes
+    ----------
+    depth
+        As given.
+
     >>> with Stage[int]("double", depth=2, stuck_s=10) as stage:
     ...     stage.submit(lambda: 2 * 21)
     ...     stage.wait(1.0)
@@ -46,7 +51,7 @@ class Stage(Generic[T]):
 
     def __init__(self, name: str, depth: int, stuck_s: float, in_flight: int = 1) -> None:
         self.name = name
-        self._depth = depth
+        self.depth = depth
         self._stuck_s = stuck_s
         self._in_flight = in_flight
         self._work: queue.SimpleQueue[_Entry[T] | None] = queue.SimpleQueue()
@@ -68,7 +73,7 @@ class Stage(Generic[T]):
     @property
     def full(self) -> bool:
         """Whether nothing more is accepted now."""
-        return len(self._results) >= self._depth
+        return len(self._results) >= self.depth
 
     def submit(self, work: Callable[[], T]) -> None:
         """Accept work; the caller has looked at `full`."""

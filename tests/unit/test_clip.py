@@ -13,8 +13,8 @@ from transformers import CLIPModel
 from models.artifact import load_spec, preprocessing_of
 from models.encoder import Encoder
 from models.errors import ModelError
+from models.faults import Vectors
 from models.fingerprint import fingerprint
-from models.flights import Flight
 from models.images import pixels_of
 from models.network import Network
 from tests.support.flights import Landed
@@ -151,7 +151,7 @@ def test_out_of_memory_halves_the_budget_of_images(folder: Path, monkeypatch: py
     real = Network.images
     tried = []
 
-    def small_memory(network: Network, pixels: npt.NDArray[np.uint8]) -> Flight:
+    def small_memory(network: Network, pixels: npt.NDArray[np.uint8]) -> Vectors:
         tried.append(len(pixels))
         if len(pixels) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")

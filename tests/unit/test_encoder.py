@@ -17,8 +17,9 @@ from transformers import Qwen3Model
 from models.artifact import load_spec
 from models.encoder import Encoder
 from models.errors import ModelError
+from models.faults import Vectors
 from models.fingerprint import fingerprint
-from models.flights import Flight, Flights
+from models.flights import Flights
 from tests.support.flights import LateLink, forward_by, forward_of
 from tests.support.tiny_model import (
     DIM,
@@ -265,7 +266,7 @@ def test_memory_that_ends_with_two_batches_open_costs_neither(
     expected = [encoder.encode_tokens(each).vectors for each in tokens]
     launch, calls = encoder._launch, 0
 
-    def sometimes(rows: Sequence[Sequence[int]]) -> Flight:
+    def sometimes(rows: Sequence[Sequence[int]]) -> Vectors:
         nonlocal calls
         calls += 1
         if calls == 1 + late:
@@ -293,7 +294,7 @@ def _compute_late(encoder: Encoder, link: LateLink) -> None:
         return result
 
     encoder._network._texts = late  # type: ignore[method-assign]
-    encoder._network._flights = Flights(link)
+    encoder._network._runner = Flights(link)
 
 
 def _out_of_memory(_tokens: object) -> NoReturn:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.flights import MOST_IN_FLIGHT, Flight, Flights, link_to
+from models.flights import MOST_IN_FLIGHT, CudaLink, Flight, Flights
 from tests.support.flights import LateLink
 
 Values = npt.NDArray[np.int64]
@@ -108,13 +108,11 @@ def test_a_failure_on_the_device_is_its_batchs() -> None:
             bad.result()
 
 
-@pytest.mark.parametrize(
-    "device",
-    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
-)
-def test_a_devices_own_link(device: str) -> None:
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpus_own_link() -> None:
     """Batches of rising and falling size, two at a time, come back as they are computed on the device itself."""
-    flights = Flights(link_to(torch.device(device)))
+    device = torch.device("cuda")
+    flights = Flights(CudaLink(device))
     weights = torch.ones((3, 5), device=device)
     given = [batch(number, rows) for number, rows in enumerate([1, 1_000, 7, 20_000, 1, 3_000])]
     made = [flights.launch(values, lambda there: there.float() @ weights) for values in given]

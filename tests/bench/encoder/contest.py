@@ -29,7 +29,7 @@ from tests.bench.stream.installs import peers_python
 
 _PEERS = Path(__file__).parent / "peers"
 _BATCHES = [32, 64, 128, 256]
-_BUDGETS = [1_024, 2_048, 4_096]
+_BUDGETS = [512, 1_024, 2_048, 4_096]
 
 #: Of the peers, by their pinned requirements.
 VERSIONS = dict(

@@ -22,8 +22,9 @@ def encode(given: list[str], batch: int) -> npt.NDArray[np.float32]:
     """Run the batches; `batch` is a token budget here."""
     vectors = np.empty((len(given), ENCODER.dim), np.float32)
     lengths = [len(ids) for ids in TOKENS[: len(given)]]
-    for rows in plan_batches(lengths, batch, ENCODER.batch_cost_tokens):
-        vectors[rows] = ENCODER._forward([TOKENS[row] for row in rows])
+    plan = plan_batches(lengths, batch, ENCODER.batch_cost_tokens)
+    for rows, made in [(rows, ENCODER._launch([TOKENS[row] for row in rows])) for rows in plan]:
+        vectors[rows] = made.result()
     return vectors
 
 
