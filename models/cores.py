@@ -38,12 +38,13 @@ class Cores:
     Attributes
     ----------
     most
-        Batches between their launch and their end: one for each core, and one that is ready when a core is.
+        Batches between their launch and their end, two for each core: they are waited for in order, and while the
+        oldest lasts, others may have ended.
 
     """
 
     def __init__(self, cores: int) -> None:
-        self.most = cores + 1
+        self.most = 2 * cores
         self._cores = cores
         self._open: deque[Future[Vectors]] = deque()
         work: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
@@ -66,7 +67,7 @@ class Cores:
 
         """
         while self._open and (self._open[0].done() or len(self._open) == self.most):
-            self._open.popleft().exception()
+            self._open.popleft().exception()  # waits
         batch: Future[Vectors] = Future()
         self._work.put((batch, values, forward, 1 if self._open else self._cores))
         self._open.append(batch)

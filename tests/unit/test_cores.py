@@ -75,7 +75,7 @@ def test_batches_are_computed_side_by_side() -> None:
     assert [1, 1, 1, 3] == sorted(gate.threads)
 
 
-def test_one_more_than_the_cores_is_under_way_at_most() -> None:
+def test_two_of_each_core_are_under_way_at_most() -> None:
     """The next launch waits for the oldest."""
     cores, gate = Cores(1), Gate()
     made = [cores.launch(batch(number), gate) for number in range(cores.most)]
