@@ -2,7 +2,7 @@
 The cores of a CPU as a device: each computes a batch of its own, where there are as many.
 
 Cores that share one batch meet after every operation, hundreds of times in a forward pass, and all wait for the one
-that something else took for a moment: alone on two cores they make a fifth less, beside a busy Kafka a quarter.
+that something else took for a moment: two of them make about a fifth less, alone as beside a busy Kafka.
 """
 
 from __future__ import annotations
